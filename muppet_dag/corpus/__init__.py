@@ -1,0 +1,1 @@
+"""A raw dataset becomes shards, shards become tokens."""

@@ -1,0 +1,152 @@
+"""Metrics by name, computed by the libraries that maintain them.
+
+Values are fractions: 0 to 1, correlations -1 to 1. Showing them times 100 is the leaderboard's job.
+Sources: scikit-learn (accuracy, F1, Matthews), SciPy (Pearson, Spearman), TorchMetrics (SQuAD
+exact match and F1, after the official script), rouge-score (Google's ROUGE).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+from muppet_dag.errors import BadConfig
+
+#: The metric names that an entry of each family may list.
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": (
+        "accuracy",
+        "f1",
+        "macro_f1",
+        "matthews",
+        "pearson",
+        "spearman",
+        "question_exact_match",
+    ),
+    "commonsense": ("accuracy", "question_exact_match"),
+    "mrc": ("exact_match", "f1"),
+    "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+}
+
+
+def score(
+    family: str,
+    metrics: Sequence[str],
+    predicted: Sequence,
+    gold: Sequence,
+    groups: Sequence[str] | None = None,
+) -> dict[str, float]:
+    """Score one row per prediction; the result has the given metrics in the given order.
+
+    ``predicted`` and ``gold`` hold, by family: class indices (numbers where the task is a
+    regression), indices of choices, answer strings against lists of accepted answers (an empty
+    list: unanswerable, "" is right), summaries against summaries. ``groups`` names the question
+    that each row belongs to, for ``question_exact_match``.
+
+    Raises BadConfig for an unknown family or metric, ValueError for no rows or unequal lengths.
+    """
+    check(family, metrics)
+    sizes = {"predicted": len(predicted), "gold": len(gold)}
+    sizes |= {} if groups is None else {"groups": len(groups)}
+    if len(set(sizes.values())) != 1 or not len(gold):
+        raise ValueError(f"expected equally many rows and at least one, found {sizes}")
+    if family == "mrc":
+        return _squad(metrics, predicted, gold)
+    if family == "summarization":
+        return _rouge(metrics, predicted, gold)
+    return {name: _by_row(name, predicted, gold, groups) for name in metrics}
+
+
+def check(family: str, metrics: Sequence[str]) -> None:
+    """Raise BadConfig unless every metric is one of the family's."""
+    if family not in METRICS:
+        raise BadConfig(f"family {family!r}: expected one of {', '.join(METRICS)}")
+    for name in metrics:
+        if name not in METRICS[family]:
+            allowed = ", ".join(METRICS[family])
+            raise BadConfig(f"metric {name!r}: a {family} task may have {allowed}")
+    primary(metrics)
+
+
+def primary(metrics: Sequence[str]) -> str:
+    """The metric a task is judged by: the first that its entry lists."""
+    if not metrics:
+        raise BadConfig("metrics: expected at least one name, the first is the primary metric")
+    return metrics[0]
+
+
+def _by_row(name: str, predicted: Sequence, gold: Sequence, groups: Sequence[str] | None) -> float:
+    from scipy import stats
+    from sklearn import metrics as sk
+
+    if name == "pearson":
+        return _correlation(stats.pearsonr, predicted, gold)
+    if name == "spearman":
+        return _correlation(stats.spearmanr, predicted, gold)
+    if name == "question_exact_match":
+        return _question_exact_match(predicted, gold, groups)
+    if name == "f1":
+        return float(sk.f1_score(gold, predicted, pos_label=1, zero_division=0.0))
+    if name == "macro_f1":
+        return float(sk.f1_score(gold, predicted, average="macro", zero_division=0.0))
+    if name == "matthews":
+        return float(sk.matthews_corrcoef(gold, predicted))
+    return float(sk.accuracy_score(gold, predicted))
+
+
+def _correlation(function: Callable, predicted: Sequence, gold: Sequence) -> float:
+    """Pearson or Spearman; 0 where SciPy leaves it undefined.
+
+    Constant predictions (a model that collapsed) have no variance, so the quotient is 0 / 0. Such
+    a model has learned nothing about the order of the rows, and 0 says that; a NaN would poison
+    every mean above it. The same holds for a single row and for predictions that are not finite.
+    """
+    if len(gold) < 2:
+        return 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the "input is constant" warning: handled here
+        value = float(function(predicted, gold).statistic)
+    return value if math.isfinite(value) else 0.0
+
+
+def _question_exact_match(
+    predicted: Sequence, gold: Sequence, groups: Sequence[str] | None
+) -> float:
+    """Share of questions all of whose rows are right (MultiRC's EM; arXiv:1905.00537, 3.2)."""
+    if groups is None:
+        raise BadConfig("metric 'question_exact_match' needs groups: the question of each row")
+    right: dict[str, bool] = {}
+    for group, answer, truth in zip(groups, predicted, gold, strict=True):
+        right[group] = right.get(group, True) and bool(answer == truth)
+    return sum(right.values()) / len(right)
+
+
+def _squad(
+    metrics: Sequence[str], predicted: Sequence[str], gold: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Exact match and F1 after SQuAD's normalisation, the best over the accepted answers.
+
+    TorchMetrics scores "" as the official script of SQuAD 2.0 does (two empty answers agree, an
+    empty one and any other do not) but wants one reference: an unanswerable question gets "".
+    Blank references beside real ones are dropped, as the official script drops them.
+    """
+    from torchmetrics.functional.text import squad
+
+    accepted = [[text for text in texts if text.strip()] or [""] for texts in gold]
+    found = squad(
+        [{"id": str(i), "prediction_text": text} for i, text in enumerate(predicted)],
+        [{"id": str(i), "answers": {"text": texts}} for i, texts in enumerate(accepted)],
+    )
+    return {name: float(found[name]) / 100 for name in metrics}
+
+
+def _rouge(
+    metrics: Sequence[str], predicted: Sequence[str], gold: Sequence[str]
+) -> dict[str, float]:
+    """Mean F-measure with Porter stemming; rougeLsum takes one sentence per line."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(list(metrics), use_stemmer=True)
+    rows = [scorer.score(truth, text) for truth, text in zip(gold, predicted, strict=True)]
+    return {name: math.fsum(row[name].fmeasure for row in rows) / len(rows) for name in metrics}

@@ -1,0 +1,208 @@
+"""Prediction: what a model says of the rows of a split, in the task's own terms.
+
+A classification or multiple-choice prediction is an index, a regression one a number, a reading
+one the answer's text ("" for none), a summarization one the written summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from muppet_dag.corpus import shards
+from muppet_dag.evaluation.predictions import Predictions, TaskFiles
+from muppet_dag.mixture.batch import Batch, Tokens, collate
+from muppet_dag.model import losses
+from muppet_dag.model.multitask import MultiTaskModel
+
+#: Longest answer that a reading model may give, in tokens (as in the SQuAD baselines).
+LONGEST_ANSWER = 30
+
+
+def predict(
+    model: MultiTaskModel,
+    task: TaskFiles,
+    split: str,
+    *,
+    rows: int,
+    device: torch.device,
+    tokenizer: Path,
+    beams: int = 1,
+    batch_tokens: int = 8192,
+) -> Predictions:
+    """Predict at most ``rows`` examples of a split (the same ones each time).
+
+    ``tokenizer`` is the folder of ``tokenizer.json``, read for summaries only. The model's
+    training mode is restored and no random number is drawn.
+    """
+    tokens = Tokens(Path(task.tokens), split)
+    example = tokens.column("example")
+    examples = chosen(int(example.max()) + 1, rows)
+    gold = _Gold(task, split, examples)
+    run = _Run(model, task, tokens, device, gold, tokenizer, beams)
+    batches = _batches(task, tokens, np.flatnonzero(np.isin(example, examples)), model.pad_id, batch_tokens)  # fmt: skip
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            predicted = _PREDICT[task.head.kind](run, batches)
+    finally:
+        model.train(training)
+    return Predictions(gold.ids, [predicted[int(e)] for e in examples], gold.values)
+
+
+def chosen(total: int, rows: int) -> np.ndarray:
+    """A fixed random choice of examples, sorted: the same for the same total and number."""
+    if rows >= total:
+        return np.arange(total)
+    generator = np.random.Generator(np.random.Philox(key=total))
+    return np.sort(generator.choice(total, rows, replace=False))
+
+
+def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The arrays that a model reads, on its device."""
+    names = (
+        "input_ids", "attention_mask", "token_type_ids", "sequences", "labels", "scores",
+        "span", "passage", "target", "target_mask",
+    )  # fmt: skip
+    return {n: torch.from_numpy(getattr(batch, n)).to(device, non_blocking=True) for n in names}
+
+
+class _Gold:
+    """The shard rows of the chosen examples: ids, gold values, and texts for reading tasks."""
+
+    def __init__(self, task: TaskFiles, split: str, examples: np.ndarray) -> None:
+        table = shards.read(Path(task.shards), split).take(pa.array(examples))
+        columns = table.select(["label", "score", "answers", "target"])
+        self.ids: list[str] = table.column("id").to_pylist()
+        self.values = [_gold(row) for row in columns.to_pylist()]
+        texts = table.column("text").to_pylist() if task.family == "mrc" else []
+        self.texts: Mapping[int, str] = dict(zip(examples.tolist(), texts, strict=False))
+
+
+def _gold(row: Mapping[str, Any]) -> Any:
+    if row["answers"] is not None:
+        return [answer["text"] for answer in row["answers"]]
+    return next(row[k] for k in ("label", "score", "target") if row[k] is not None)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every way of predicting needs."""
+
+    model: MultiTaskModel
+    task: TaskFiles
+    tokens: Tokens
+    device: torch.device
+    gold: _Gold
+    tokenizer: Path
+    beams: int
+
+    def logits(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = to_tensors(batch, self.device)
+        return self.model.logits(self.task.head.name, inputs), inputs
+
+
+def _batches(
+    task: TaskFiles, tokens: Tokens, rows: np.ndarray, pad_id: int, budget: int
+) -> Iterator[Batch]:
+    """Rows of like length together, under a budget of padded tokens."""
+    cost = tokens.column("width").astype(np.int64) * tokens.column("sequences")
+    rows = rows[np.argsort(cost[rows], kind="stable")]
+    at = 0
+    while at < len(rows):
+        count = np.arange(1, len(rows) - at + 1)
+        fits = max(1, int(np.searchsorted(cost[rows[at:]] * count, budget, side="right")))
+        yield collate(task.name, tokens, rows[at : at + fits], pad_id)
+        at += fits
+
+
+def _classes(run: _Run, batches: Iterator[Batch]) -> dict[int, int]:
+    return _each(batches, lambda batch: run.logits(batch)[0].argmax(-1))
+
+
+def _numbers(run: _Run, batches: Iterator[Batch]) -> dict[int, float]:
+    return _each(batches, lambda batch: run.logits(batch)[0].float())
+
+
+def _candidates(run: _Run, batches: Iterator[Batch]) -> dict[int, int]:
+    def best(batch: Batch) -> Tensor:
+        logits, inputs = run.logits(batch)
+        return losses.candidate_logits(logits, inputs["sequences"]).argmax(-1)
+
+    return _each(batches, best)
+
+
+def _each(batches: Iterator[Batch], say: Callable[[Batch], Tensor]) -> dict[int, Any]:
+    """One value per row, by example."""
+    out: dict[int, Any] = {}
+    for batch in batches:
+        out.update(zip(batch.examples.tolist(), say(batch).tolist(), strict=True))
+    return out
+
+
+def _spans(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
+    """The best span over all windows of a passage; "" where having no answer scores higher.
+
+    As in SQuAD 2.0's baselines, the no-answer score of an example is its lowest over the windows.
+    """
+    best: dict[int, tuple[float, str]] = {}
+    null: dict[int, float] = {}
+    for batch in batches:
+        logits, inputs = run.logits(batch)
+        masked = losses.span_logits(logits, inputs["passage"]).cpu()
+        offsets = run.tokens.take(batch.rows).column("offsets").to_pylist()
+        for row, example in enumerate(batch.examples.tolist()):
+            none = float(masked[row, 0].sum())
+            null[example] = min(none, null.get(example, none))
+            text = run.gold.texts[example]
+            found = _best_span(masked[row], batch.passage[row], offsets[row], text)
+            best[example] = max(best.get(example, found), found, key=lambda each: each[0])
+    if not run.task.unanswerable:
+        return {example: text for example, (_, text) in best.items()}
+    return {e: "" if null[e] > score else text for e, (score, text) in best.items()}
+
+
+def _best_span(
+    logits: Tensor, passage: np.ndarray, offsets: list[int], text: str
+) -> tuple[float, str]:
+    """Score and text of the best span in one window: start <= end, not too long, (L, 2) logits."""
+    low, high = passage.tolist()
+    if low == high:  # no room was left for the passage
+        return losses.IMPOSSIBLE, ""
+    pair = logits[low:high, 0, None] + logits[None, low:high, 1]
+    allowed = torch.ones_like(pair, dtype=torch.bool).triu().tril(LONGEST_ANSWER - 1)
+    start, end = divmod(int(pair.masked_fill(~allowed, losses.IMPOSSIBLE).argmax()), high - low)
+    return float(pair[start, end]), text[offsets[2 * start] : offsets[2 * end + 1]]
+
+
+def _summaries(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(run.tokenizer / "tokenizer.json"))
+    out: dict[int, str] = {}
+    for batch in batches:
+        inputs = to_tensors(batch, run.device)
+        ids = run.model.backbone.generate(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+            max_new_tokens=run.task.longest_target, num_beams=run.beams, do_sample=False,
+        )  # fmt: skip
+        texts = tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
+        out.update(zip(batch.examples.tolist(), (t.strip() for t in texts), strict=True))
+    return out
+
+
+_PREDICT: dict[str, Callable[[_Run, Iterator[Batch]], dict[int, Any]]] = {
+    "classification": _classes,
+    "regression": _numbers,
+    "ranking": _candidates,
+    "span": _spans,
+    "generation": _summaries,
+}

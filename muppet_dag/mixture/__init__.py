@@ -1,0 +1,1 @@
+"""Tokens become a sampling index: which rows make which slot of which step."""

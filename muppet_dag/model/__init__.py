@@ -1,0 +1,1 @@
+"""One encoder (or encoder-decoder), many heads, the losses."""

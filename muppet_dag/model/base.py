@@ -1,0 +1,270 @@
+"""The pretrained model that training starts from: fetched whole, pinned, and free of code.
+
+Safetensors and JSON only. Pickled weights and repositories that bring their own Python are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+
+from muppet_dag.errors import BadConfig, SourceError
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+VOCABULARY = ("vocab.*", "merges.txt", "*.model")
+OTHERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+          "generation_config.json")  # fmt: skip
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+_ID = re.compile(r"\w[\w.\-]*(/\w[\w.\-]*)?")
+_ASK_S = 30.0  # seconds to wait for an answer of the Hub's API
+
+
+def base_version(
+    base: str, revision: str = "main", *, endpoint: str | None = None
+) -> tuple[str, str]:
+    """Where a base model comes from and its version now, without fetching it.
+
+    ``("hub:FacebookAI/roberta-base", <commit>)`` or ``("directory:<folder name>", "sha256-…")``,
+    the hash being over the files that ``fetch_base`` would take. Errors as there.
+    """
+    if folder := _folder(base):
+        return f"directory:{folder.name}", _content_hash(_local_files(folder))
+    return f"hub:{base}", _ask(base, revision, endpoint).sha
+
+
+def fetch_base(
+    base: str, directory: Path, *, revision: str = "main", endpoint: str | None = None
+) -> dict[str, str | bool]:
+    """Put a pretrained model, a local folder or a Hub id, into ``directory`` (there, and empty).
+
+    ``AutoModel.from_pretrained(directory)`` and ``tokenizers.Tokenizer.from_file`` of its
+    ``tokenizer.json`` load afterwards. On an error the directory may hold a part.
+    Returns ``source`` and ``version`` as ``base_version`` does, ``model_type``,
+    ``encoder_decoder``.
+
+    BadConfig: no such name, only pickled weights, or a model that needs its own code.
+    SourceError: not reachable, not allowed, incomplete or broken.
+    """
+    directory = Path(directory)
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise BadConfig(f"directory {directory}: expected an empty folder for the base model")
+    if folder := _folder(base):
+        source, version = f"directory:{folder.name}", _copy(folder, directory)
+    else:
+        source, version = f"hub:{base}", _download(base, revision, endpoint, directory)
+    kind = _check_config(directory, source)
+    _check_weights(directory, source)
+    _check_tokenizer(directory, source)
+    return {"source": source, "version": version, **kind}
+
+
+def _folder(base: str) -> Path | None:
+    folder = Path(base).expanduser()
+    if base and folder.is_dir():
+        return folder.resolve()
+    if not _ID.fullmatch(base) or ".." in base:
+        raise BadConfig(
+            f"base model {base!r}: neither a folder nor the name of a Hub model such as "
+            "FacebookAI/roberta-base"
+        )
+    return None
+
+
+def _local_files(folder: Path) -> dict[str, Path]:
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return {name: folder / name for name in _wanted(names, f"directory:{folder.name}")}
+
+
+def _wanted(names: list[str], where: str) -> list[str]:
+    """The files to take: configuration, one form of the weights, tokenizer. No folders."""
+    if CONFIG not in names:
+        raise SourceError(f"{where}: no {CONFIG}, so this is not a transformers model")
+    shards = [name for name in names if fnmatchcase(name, "model-?????-of-?????.safetensors")]
+    weights = [WEIGHTS] if WEIGHTS in names else [INDEX, *shards] if INDEX in names else []
+    if not weights:
+        pickled = [name for name in names if any(fnmatchcase(name, kind) for kind in PICKLES)]
+        raise BadConfig(
+            f"{where}: no {WEIGHTS}. "
+            + (f"Pickled weights ({', '.join(pickled[:3])}) are never loaded. " if pickled else "")
+            + "On the Hub a pull request may hold the safetensors: look at the model's Community "
+            "tab and name it as revision refs/pr/N"
+        )
+    kinds = (TOKENIZER, *VOCABULARY, *OTHERS)
+    words = [name for name in names if any(fnmatchcase(name, kind) for kind in kinds)]
+    return sorted({CONFIG, *weights, *(name for name in words if "/" not in name)})
+
+
+def _copy(folder: Path, directory: Path) -> str:
+    _check_config(folder, f"directory:{folder.name}")
+    files = _local_files(folder)
+    for name, path in files.items():
+        shutil.copyfile(path, directory / name)
+    # Hashed after the copy, so that the version is that of the copy even if the folder changed.
+    return _content_hash({name: directory / name for name in files})
+
+
+def _content_hash(files: dict[str, Path]) -> str:
+    total = hashlib.sha256()
+    for name, path in files.items():
+        at = path.stat()
+        total.update(f"{name}\0{_file_hash(path, at.st_size, at.st_mtime_ns)}\n".encode())
+    return f"sha256-{total.hexdigest()[:32]}"
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ask(base: str, revision: str, endpoint: str | None):
+    """The commit and file list of a model now. Always asks the Hub, never a cache."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint)
+    try:
+        return api.model_info(base, revision=revision, files_metadata=True, timeout=_ASK_S)
+    except _troubles() as error:
+        raise _explained(error, base, revision, api.endpoint) from error
+
+
+def _download(base: str, revision: str, endpoint: str | None, directory: Path) -> str:
+    from huggingface_hub import snapshot_download
+
+    info = _ask(base, revision, endpoint)
+    sizes = {file.rfilename: file for file in info.siblings or []}
+    wanted = _wanted(list(sizes), f"hub:{base} at {info.sha}")
+    # The configuration goes first: a model that needs its own code is refused for a few bytes.
+    for names in ([CONFIG], wanted):
+        try:
+            home = snapshot_download(
+                base, revision=info.sha, endpoint=endpoint, allow_patterns=names
+            )
+        except _troubles() as error:
+            raise _explained(error, base, revision, endpoint) from error
+        for name in names:
+            _take(Path(home, name), directory / name, sizes[name], f"hub:{base} at {info.sha}")
+        _check_config(directory, f"hub:{base} at {info.sha}")
+    return info.sha
+
+
+def _take(cached: Path, target: Path, listed, where: str) -> None:
+    """Copy a file out of the Hub's cache if it is what the Hub lists, else remove it there."""
+    shutil.copyfile(cached, target)
+    size = target.stat().st_size
+    digest = _file_hash(target, size, target.stat().st_mtime_ns) if listed.lfs else None
+    if size != listed.size or (listed.lfs and digest != listed.lfs.sha256):
+        cached.resolve().unlink(missing_ok=True)
+        cached.unlink(missing_ok=True)
+        raise SourceError(f"{where}: broken copy of {target.name}; removed, try again", retry=True)
+
+
+def _check_config(directory: Path, where: str) -> dict[str, str | bool]:
+    """Read the configuration; refuse what transformers can only load by running its code."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    try:
+        said = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        kind = said.get("model_type")
+        if kind in CONFIG_MAPPING:
+            config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+            return {"model_type": kind, "encoder_decoder": bool(config.is_encoder_decoder)}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise SourceError(f"{where}: {CONFIG} cannot be read ({error})") from error
+    if "auto_map" in said:
+        raise BadConfig(
+            f"{where}: model type {kind!r} is remote code (auto_map in {CONFIG}), which never "
+            "runs. Choose a model that transformers knows by itself"
+        )
+    raise BadConfig(f"{where}: this transformers does not know model type {kind!r}")
+
+
+def _check_weights(directory: Path, where: str) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    name = INDEX
+    try:
+        if (directory / INDEX).exists():
+            needed = set(json.loads((directory / INDEX).read_text())["weight_map"].values())
+        else:
+            needed = {WEIGHTS}
+        for name in sorted(needed):
+            with safe_open(directory / name, framework="np"):
+                pass  # opening checks the header and that the file is as long as it says
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise SourceError(f"{where}: {name} is missing or broken ({error})") from error
+
+
+def _check_tokenizer(directory: Path, where: str) -> None:
+    """See that ``tokenizer.json`` loads; make it from the vocabulary files if there is none."""
+    from tokenizers import Tokenizer
+
+    path = directory / TOKENIZER
+    if not path.exists():
+        _make_tokenizer(directory, where)
+    try:
+        size = Tokenizer.from_file(str(path)).get_vocab_size()
+    except Exception as error:  # the Rust side raises bare Exception
+        raise SourceError(f"{where}: {TOKENIZER} cannot be read ({error})") from error
+    if size < 2:
+        raise SourceError(f"{where}: {TOKENIZER} holds no vocabulary")
+
+
+def _make_tokenizer(directory: Path, where: str) -> None:
+    from transformers import AutoTokenizer
+
+    # Asked first: without any vocabulary transformers 5 builds an empty tokenizer, silently.
+    names = [path.name for path in directory.iterdir()]
+    if not any(fnmatchcase(name, kind) for name in names for kind in VOCABULARY):
+        raise SourceError(f"{where}: neither {TOKENIZER} nor a vocabulary (vocab.*, *.model)")
+    try:
+        made = AutoTokenizer.from_pretrained(
+            directory, use_fast=True, trust_remote_code=False, local_files_only=True
+        )
+        made.backend_tokenizer.save(str(directory / TOKENIZER))
+    except Exception as error:  # many kinds: missing sentencepiece, unknown class, bad vocabulary
+        raise SourceError(
+            f"{where}: no {TOKENIZER}, and none can be made from the vocabulary ({error})"
+        ) from error
+
+
+def _troubles() -> tuple[type[Exception], ...]:
+    from huggingface_hub import errors
+
+    xet = getattr(errors, "XetDownloadError", OSError)  # not in every version
+    return (errors.HTTPError, errors.EntryNotFoundError, xet, OSError, ValueError)
+
+
+def _explained(error: Exception, base: str, revision: str, endpoint: str | None) -> SourceError:
+    """What happened and what to do. Never the library's own text, which may hold a signed URL."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__  # the library wraps what kept it from the Hub
+    page = f"{endpoint or constants.ENDPOINT}/{base}"
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    passes = status in (408, 429) or status >= 500
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        text = "offline mode is on. Unset HF_HUB_OFFLINE, or name a local folder as base model"
+    elif isinstance(error, errors.GatedRepoError):
+        text = f"access is gated. Accept the terms at {page} and set HF_TOKEN"
+    elif isinstance(error, errors.RepositoryNotFoundError):
+        text = f"{page} is not there, or private. Check the name; if private, set HF_TOKEN"
+    elif isinstance(error, errors.RevisionNotFoundError):
+        text = f"{page} has no such revision"
+    elif status:
+        text = f"{page} answers {status}. Check HF_TOKEN and HF_ENDPOINT, or try again later"
+    elif isinstance(error, errors.HTTPError):
+        text, passes = f"{page} cannot be reached. Check network and HF_ENDPOINT", True
+    else:
+        what = getattr(error, "strerror", None) or type(error).__name__
+        text = f"the download from {page} failed ({what}). Check disk, cache (HF_HOME) and name"
+        passes = type(error) is OSError and not error.errno  # a short download
+    return SourceError(f"hub:{base}, revision {revision}: {text}", retry=passes)

@@ -1,0 +1,370 @@
+"""The whole way, one function per artefact: what the DAG's assets call, and what Python users can.
+
+    source -> shards -> tokens -> mixture -> pre-finetuned -> fine-tuned -> evaluation -> leaderboard
+
+Each function names its inputs by content hash and asks the store for the result, so calling it
+again with the same inputs makes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muppet_dag import catalogue
+from muppet_dag.catalogue import Task
+from muppet_dag.errors import MuppetError
+from muppet_dag.evaluation.predictions import Predictions, TaskFiles
+from muppet_dag.manifest import Artefact, Store, digest
+from muppet_dag.model.spec import HeadSpec, Kind
+from muppet_dag.recipes import FinetuneSection, Recipe, slug
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from muppet_dag.corpus.sources import Source
+    from muppet_dag.training.launch import Launch
+
+#: Raise when the same inputs would train to other weights, or score otherwise.
+TRAINING_VERSION = EVALUATION_VERSION = "1"
+#: Marks the initialisation from the plain base model: ``demo.base`` beside ``demo``.
+BASE = ".base"
+
+
+def initialisations(recipe: Recipe) -> tuple[str, str]:
+    """Names of the two starting points that are compared: the base model and the pre-finetuned."""
+    return f"{recipe.name}{BASE}", recipe.name
+
+
+def open_source(spec: str, store: Store) -> Source:
+    """The dataset source of a setting: ``hub``, a folder laid out as the Hub, or ``samples``."""
+    from muppet_dag.corpus import sources
+
+    if spec != "samples":
+        return sources.open_source(spec)
+    from muppet_dag import samples
+
+    made = store.build(
+        "samples/all", lambda folder, _: {"tasks": len(catalogue.TASKS), "at": str(samples.make(folder).name)},
+        code_version=samples.version(), inputs={"made:samples": "1"},
+    )  # fmt: skip
+    return sources.DirectorySource(made.path)
+
+
+def make_shards(store: Store, source: Source, task: Task) -> Artefact:
+    """Fetch a task's raw files at one version and normalise them."""
+    from muppet_dag.corpus import normalize
+
+    version = source.version(task.dataset)
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        files = source.fetch(task.dataset, version)
+        return {**normalize.normalize(task, files, folder), "revision": task.dataset.revision}
+
+    return store.build(
+        f"shards/{task.name}", make,
+        code_version=shards_code(task),
+        inputs={source.label(task.dataset): version},
+    )  # fmt: skip
+
+
+def shards_code(task: Task) -> str:
+    """Code version of a task's shards: its entry and the normaliser."""
+    from muppet_dag.corpus import normalize
+
+    return f"{task.fingerprint}.{normalize.VERSION}"
+
+
+def make_base(store: Store, base: str, revision: str = "main") -> Artefact:
+    """Bring a pretrained model into the store: made on the spot, from a folder or from the Hub."""
+    from muppet_dag.model.base import base_version, fetch_base
+    from muppet_dag.samples import tiny
+
+    if base in tiny.KINDS:
+        label, version = f"made:{base}", tiny.VERSION
+    else:
+        label, version = base_version(base, revision)
+    pinned = version if label.startswith("hub:") else revision
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        if base in tiny.KINDS:
+            return tiny.make(base, folder)
+        return fetch_base(base, folder, revision=pinned)
+
+    return store.build(f"base/{slug(base)}", make, code_version="1", inputs={label: version})
+
+
+def make_tokens(store: Store, recipe: Recipe, default_base: str, task: Task) -> Artefact:
+    """Tokenize a task's shards with the tokenizer of the recipe's base model."""
+    from muppet_dag.corpus import tokenize
+
+    model = recipe.model
+    spec = tokenize.TokenSpec(model.max_length, model.stride, model.max_target_length)
+    shards = store.require(f"shards/{task.name}")
+    base = store.require(f"base/{slug(recipe.base(default_base))}")
+    said = base.manifest.files
+    return store.build(
+        tokens_name(recipe, default_base, task.name),
+        lambda folder, _: tokenize.tokenize(task, shards.path, base.path, folder, spec),
+        code_version=tokenize.VERSION,
+        inputs={shards.manifest.name: shards.version, base.manifest.name: base.version},
+        parameters={**asdict(spec), "tokenizer": said["tokenizer.json"]["sha256"]},
+    )
+
+
+def tokens_name(recipe: Recipe, default_base: str, task: str) -> str:
+    """Where a task's tokens lie for a recipe's tokenizer."""
+    return f"tokens/{recipe.tokenizer(default_base)}/{task}"
+
+
+def make_mixture(
+    store: Store, recipe: Recipe, default_base: str, *, steps: int | None = None
+) -> Artefact:
+    """Draw the sampling index over all of the recipe's tasks that have tokens.
+
+    A task without tokens (its dataset failed) is left out, and the manifest says so. ``steps``
+    replaces the recipe's budget.
+    """
+    from muppet_dag.mixture import index
+
+    spec = recipe.mixture
+    if steps is not None:
+        spec = replace(spec, steps=steps, epochs=None)
+    wanted = recipe.select({name: task.family for name, task in catalogue.TASKS.items()})
+    found = {name: store.current(tokens_name(recipe, default_base, name)) for name in wanted}
+    usable = {name: tokens for name, tokens in found.items() if tokens}
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        sizes = {name: index.Sizes.read(tokens.path) for name, tokens in usable.items()}
+        facts = index.build(sizes, spec, recipe.seed, folder)
+        return {**facts, "left_out": [name for name in wanted if name not in usable]}
+
+    return store.build(
+        f"mixture/{recipe.name}", make,
+        code_version=index.VERSION,
+        inputs={tokens.manifest.name: tokens.version for tokens in usable.values()},
+        parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": wanted},
+    )  # fmt: skip
+
+
+def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch) -> Artefact:
+    """Train the base model on the mixture; resumes from its last checkpoint after a kill."""
+    base = store.require(f"base/{slug(recipe.base(default_base))}")
+    mixture = store.require(f"mixture/{recipe.name}")
+    names = [name for name in mixture.manifest.inputs if name.startswith("tokens/")]
+    tokens = {name.rsplit("/", 1)[1]: store.open(name, mixture.manifest.inputs[name]) for name in names}
+
+    def make(folder: Path, key: str) -> Mapping[str, Any]:
+        from muppet_dag.training.job import Job
+
+        work = store.workspace(key)
+        job = Job(
+            name=recipe.name, init=str(base.path), init_hash=base.version,
+            mixture=str(mixture.path), mixture_hash=mixture.version,
+            tasks=tuple(_files(store, recipe, tokens[name]) for name in sorted(tokens)),
+            training=recipe.training, seed=recipe.seed, output=str(work),
+        )  # fmt: skip
+        job.write(work / "job.json")
+        launch([work / "job.json"])
+        _adopt(work / "model", folder)
+        _adopt(work / "metrics.jsonl", folder / "metrics.jsonl")
+        return {"recipe": recipe.name, "steps": mixture.facts["steps"], **last_metrics(work)}
+
+    return store.build(
+        f"prefinetuned/{recipe.name}", make,
+        code_version=TRAINING_VERSION,
+        inputs={base.manifest.name: base.version, mixture.manifest.name: mixture.version},
+        parameters={"training": asdict(recipe.training), "seed": recipe.seed},
+        volatile=("metrics.jsonl",),
+    )  # fmt: skip
+
+
+def finetune(
+    store: Store, recipe: Recipe, default_base: str, initialisation: str, task: str, launch: Launch
+) -> Artefact:
+    """Fine-tune one task from one initialisation, once per seed, all in one training process.
+
+    The artefact holds every seed's predictions on the validation split and the first seed's model.
+    """
+    init = initial_model(store, recipe, default_base, initialisation)
+    tokens = store.require(tokens_name(recipe, default_base, task))
+    settings = recipe.finetune
+
+    def make(folder: Path, key: str) -> Mapping[str, Any]:
+        work = store.workspace(key)
+        jobs = [
+            _finetune_job(store, recipe, init, tokens, initialisation, seed, work / f"seed-{seed}")
+            for seed in settings.seeds
+        ]
+        launch(jobs)
+        for seed in settings.seeds:
+            done = work / f"seed-{seed}"
+            for file in ("predictions.arrow", "metrics.jsonl"):
+                _adopt(done / file, folder / f"seed-{seed}" / file)
+        _adopt(work / f"seed-{settings.seeds[0]}" / "model", folder)
+        facts = {"task": task, "initialisation": initialisation, "recipe": recipe.name}
+        return {**facts, "seeds": list(settings.seeds)}
+
+    return store.build(
+        f"finetuned/{initialisation}/{task}", make,
+        code_version=TRAINING_VERSION,
+        inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
+        parameters=asdict(settings),
+        volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
+    )  # fmt: skip
+
+
+def _finetune_job(
+    store: Store, recipe: Recipe, init: Artefact, tokens: Artefact, initialisation: str, seed: int, work: Path
+) -> Path:  # fmt: skip
+    """Write the job of one seed: its own one-task mixture, order and fresh head come from the seed."""
+    from muppet_dag.mixture import index
+    from muppet_dag.training.job import Job, Prediction
+
+    settings: FinetuneSection = recipe.finetune
+    files = _files(store, recipe, tokens)
+    work.mkdir(parents=True, exist_ok=True)
+    index.build({files.name: index.Sizes.read(tokens.path)}, settings.mixture, seed, work)
+    spec = {**asdict(settings.mixture), "seed": seed, "tokens": tokens.version, "code": index.VERSION}
+    job = Job(
+        name=f"{initialisation}/{files.name}/seed-{seed}",
+        init=str(init.path), init_hash=init.version,
+        mixture=str(work), mixture_hash=digest(spec), tasks=(files,),
+        training=settings.training, seed=seed, output=str(work),
+        predict=Prediction(task=files.name, split="validation", rows=settings.evaluation_rows),
+    )  # fmt: skip
+    job.write(work / "job.json")
+    return work / "job.json"
+
+
+def initial_model(store: Store, recipe: Recipe, default_base: str, initialisation: str) -> Artefact:
+    """The model that an initialisation starts from."""
+    if initialisation.endswith(BASE):
+        return store.require(f"base/{slug(recipe.base(default_base))}")
+    return store.require(f"prefinetuned/{recipe.name}")
+
+
+def evaluate(store: Store, initialisation: str, task: Task) -> Artefact:
+    """Score the predictions of all seeds with the task's own metrics."""
+    from muppet_dag.evaluation.metrics import score
+
+    tuned = store.require(f"finetuned/{initialisation}/{task.name}")
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        records = []
+        for seed in tuned.facts["seeds"]:
+            made = Predictions.read(tuned.path / f"seed-{seed}" / "predictions.arrow")
+            values = score(task.family, task.metrics, made.predicted, made.gold, made.groups)
+            records += [
+                {"seed": seed, "metric": metric, "value": value, "rows": len(made.ids)}
+                for metric, value in values.items()
+            ]
+        (folder / "scores.json").write_text(json.dumps(records, indent=1))
+        said = {key: tuned.facts[key] for key in ("recipe", "initialisation", "task")}
+        return {**said, "family": task.family, "scores": records}
+
+    return store.build(
+        f"evaluation/{initialisation}/{task.name}", make,
+        code_version=EVALUATION_VERSION,
+        inputs={tuned.manifest.name: tuned.version}, parameters={"metrics": list(task.metrics)},
+    )  # fmt: skip
+
+
+def make_leaderboard(store: Store, recipes: Iterable[Recipe]) -> Artefact:
+    """Base against pre-finetuned over all evaluations there are: tables and a picture."""
+    from muppet_dag.evaluation import leaderboard
+
+    names = [
+        f"evaluation/{initialisation}/{task}"
+        for recipe in recipes
+        for initialisation in initialisations(recipe)
+        for task in recipe.finetune.tasks
+    ]
+    found = [artefact for name in names if (artefact := store.current(name))]
+    if not found:
+        raise MuppetError("no evaluation has been made yet; materialize evaluations first")
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        records = [score for artefact in found for score in _scores(artefact, leaderboard.Score)]
+        leaderboard.write(records, folder)
+        return {"evaluations": len(found), "scores": len(records)}
+
+    return store.build(
+        "leaderboard/all", make,
+        code_version=EVALUATION_VERSION,
+        inputs={artefact.manifest.name: artefact.version for artefact in found},
+        volatile=("leaderboard.duckdb",),
+    )  # fmt: skip
+
+
+def _scores(artefact: Artefact, kind: type) -> list[Any]:
+    facts = artefact.facts
+    start = "base" if facts["initialisation"].endswith(BASE) else "pre-finetuned"
+    return [
+        kind(recipe=facts["recipe"], initialisation=start, task=facts["task"], family=facts["family"],
+             **{key: score[key] for key in ("metric", "seed", "value", "rows")})
+        for score in facts["scores"]
+    ]  # fmt: skip
+
+
+def head_spec(task: Task) -> HeadSpec:
+    """The head that serves a task (Muppet 3.1: one per classification task, else one a family)."""
+    kinds: dict[str, Kind] = {"commonsense": "ranking", "mrc": "span", "summarization": "generation"}
+    if task.family == "classification":
+        kind: Kind = "regression" if task.regression else "classification"
+        return HeadSpec(task.head, kind, 1 if task.regression else len(task.classes))
+    return HeadSpec(task.head, kinds[task.family])
+
+
+def _files(store: Store, recipe: Recipe, tokens: Artefact) -> TaskFiles:
+    """What a training process needs to know of a task, at the versions of these tokens."""
+    task = catalogue.get(tokens.manifest.name.rsplit("/", 1)[1])
+    shards = store.open(f"shards/{task.name}", tokens.manifest.inputs[f"shards/{task.name}"])
+    return TaskFiles(
+        name=task.name, family=task.family, head=head_spec(task), metrics=task.metrics,
+        tokens=str(tokens.path), shards=str(shards.path),
+        unanswerable=shards.facts["splits"]["train"].get("unanswerable", 0) > 0,
+        longest_target=recipe.model.max_target_length,
+    )  # fmt: skip
+
+
+def last_metrics(folder: Path) -> dict[str, Any]:
+    """The last value of every metric in a run's ``metrics.jsonl``."""
+    said: dict[str, Any] = {}
+    for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():
+        said |= json.loads(line)
+    said.pop("step", None)
+    said.pop("train/tokens_per_second", None)  # a timing is no fact of the artefact
+    return {"metrics": said}
+
+
+def _adopt(source: Path, target: Path) -> None:
+    """Put finished files into an artefact by hard link: the work folder stays usable until it is
+    committed, and nothing is copied."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target)
+
+
+def load_task(
+    name: str, source: str | None = None, home: str | Path | None = None
+) -> Mapping[str, pa.Table]:
+    """A task's normalised rows as Arrow tables by split, made if they are not there yet.
+
+    ``source`` is ``hub``, ``samples`` or a folder laid out as the Hub (``MUPPET_SOURCE``, default
+    ``hub``), ``home`` the store (``MUPPET_HOME``, default ``~/.muppet``). The tables are
+    memory-mapped; ``datasets.Dataset(table)`` and DuckDB take them as they are.
+    """
+    from muppet_dag.corpus import shards
+
+    store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet"))
+    where = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
+    artefact = make_shards(store, where, catalogue.get(name))
+    return {split: shards.read(artefact.path, split) for split in shards.splits(artefact.path)}

@@ -1,0 +1,187 @@
+"""Recipe: one TOML file is one experiment.
+
+The sections are plain dataclasses, so that a training machine reads them from a job file without
+any validation library; ``load`` (in the package) checks a TOML file against them with pydantic.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from muppet_dag.errors import BadConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A table of a recipe. Unknown keys are refused."""
+
+    __pydantic_config__: ClassVar[dict] = {"extra": "forbid"}
+    #: Fields that must be greater than zero.
+    positive: ClassVar[tuple[str, ...]] = ()
+    #: Fields that must lie in [0, 1).
+    fraction: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.positive:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be greater than 0, not {value}")
+        for name in self.fraction:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection(Section):
+    """The pretrained model and how long its inputs may get, in tokens.
+
+    ``base`` is a Hub id, a folder, or one of the tiny models made on the spot; without it the
+    deployment's base model is used.
+    """
+
+    base: str | None = None
+    revision: str = "main"
+    architecture: Literal["encoder", "encoder-decoder"] = "encoder"
+    max_length: int = 512
+    stride: int = 128
+    max_target_length: int = 128
+    positive = ("max_length", "stride", "max_target_length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksSection(Section):
+    """Which tasks are mixed: whole families, plus ``include``, minus ``exclude``."""
+
+    families: tuple[Literal["classification", "commonsense", "mrc", "summarization"], ...] = (
+        "classification",
+        "commonsense",
+        "mrc",
+    )
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSection(Section):
+    """How rows become slots and steps.
+
+    A slot is a micro-batch of one task: at most ``slot_rows`` rows and at most ``slot_tokens``
+    tokens, padding included. A step is one update over ``slots_per_step`` slots. Rows are sorted
+    by length inside windows of about ``bucket_slots`` slots. ``natural`` draws every row of every
+    task once an epoch (Muppet 3.4: no up- or down-sampling). The budget is ``steps`` or ``epochs``.
+    """
+
+    strategy: Literal["natural"] = "natural"
+    slot_tokens: int = 4096
+    slot_rows: int = 64
+    slots_per_step: int = 64
+    bucket_slots: int = 64
+    steps: int | None = None
+    epochs: int | None = None
+    positive = ("slot_tokens", "slot_rows", "slots_per_step", "bucket_slots", "steps", "epochs")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("the budget is either steps or epochs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection(Section):
+    """Objective, optimizer and schedule of one training run.
+
+    ``loss_scaling`` divides each loss by log n (Muppet 3.2). ``warmup`` is a share of all steps.
+    ``clip_norm`` 0 means no clipping. ``precision`` auto is bfloat16 autocast on a GPU that has
+    it, float32 elsewhere. Every ``checkpoint_every`` steps state is saved, the last ``keep`` stay.
+    """
+
+    loss_scaling: bool = True
+    label_smoothing: float = 0.1
+    learning_rate: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    clip_norm: float = 0.0
+    schedule: Literal["polynomial", "linear", "constant"] = "polynomial"
+    warmup: float = 0.06
+    dropout: float = 0.1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpoint_every: int = 1000
+    keep: int = 2
+    validate_every: int = 1000
+    validation_rows: int = 500
+    log_every: int = 10
+    positive = (
+        "learning_rate",
+        "eps",
+        "checkpoint_every",
+        "keep",
+        "validate_every",
+        "validation_rows",
+        "log_every",
+    )
+    fraction = ("label_smoothing", "warmup", "dropout", "weight_decay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSection(Section):
+    """Fine-tuning of each downstream task, the same for both initialisations."""
+
+    tasks: tuple[str, ...] = ("rte",)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    evaluation_rows: int = 100_000
+    mixture: MixtureSection = field(
+        default_factory=lambda: MixtureSection(
+            slot_rows=32, slot_tokens=16_384, slots_per_step=1, epochs=3
+        )
+    )
+    training: TrainingSection = field(default_factory=TrainingSection)
+    positive = ("evaluation_rows",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Section):
+    """One experiment. ``name`` is the file's name and the partition key."""
+
+    name: str
+    description: str = ""
+    seed: int = 1
+    model: ModelSection = field(default_factory=ModelSection)
+    tasks: TasksSection = field(default_factory=TasksSection)
+    mixture: MixtureSection
+    training: TrainingSection = field(default_factory=TrainingSection)
+    finetune: FinetuneSection = field(default_factory=FinetuneSection)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_\-]*", self.name):
+            raise ValueError(f"recipe name {self.name!r}: only a-z, 0-9, _ and - are allowed")
+        generates = "summarization" in self.tasks.families
+        if generates and self.model.architecture == "encoder":
+            raise ValueError(
+                'tasks.families: summarization needs model.architecture = "encoder-decoder"'
+            )
+
+    def base(self, default: str) -> str:
+        """The base model: the recipe's own, else the deployment's."""
+        return self.model.base or default
+
+    def tokenizer(self, default: str) -> str:
+        """Key of the token artefacts this recipe reads: base model and lengths."""
+        model = self.model
+        return f"{slug(self.base(default))}-{model.max_length}-{model.stride}-{model.max_target_length}"
+
+    def select(self, catalogue: dict[str, str]) -> list[str]:
+        """Names of the tasks to mix, sorted, out of a catalogue of name to family."""
+        for name in (*self.tasks.include, *self.tasks.exclude, *self.finetune.tasks):
+            if name not in catalogue:
+                raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in its task lists")
+        chosen = {name for name, family in catalogue.items() if family in self.tasks.families}
+        return sorted((chosen | set(self.tasks.include)) - set(self.tasks.exclude))
+
+
+def slug(base: str) -> str:
+    """A base model's name as a path part and partition key: its last path part, lower-cased."""
+    last = base.rstrip("/").rsplit("/", 1)[-1].lower()
+    return re.sub(r"[^a-z0-9_.\-]+", "-", last).strip("-.") or "model"

@@ -1,0 +1,1 @@
+"""The loop, checkpoints, the process group. ``python -m muppet_dag.training JOB.json`` runs it."""

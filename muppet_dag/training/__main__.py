@@ -1,0 +1,67 @@
+"""``python -m muppet_dag.training JOB.json [JOB.json …]``, alone or under torchrun.
+
+Jobs run one after the other; one that is finished is skipped, one that was interrupted goes on
+from its last checkpoint. SIGTERM and SIGINT end the run after the current step, with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from muppet_dag.errors import MuppetError
+from muppet_dag.evaluation.predict import predict
+from muppet_dag.model.multitask import load, saved_heads
+from muppet_dag.training.group import Group
+from muppet_dag.training.job import Job
+from muppet_dag.training.report import dagster_pipes
+from muppet_dag.training.trainer import Trainer
+
+
+def main(paths: list[str]) -> int:
+    """Run the jobs; returns the exit code."""
+    group = Group.start()
+    try:
+        with dagster_pipes(group.rank) as pipes:
+            for path in paths:
+                run(Job.read(Path(path)), group, pipes)
+        return 0
+    except MuppetError as error:
+        print(f"rank {group.rank}: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        group.close()
+
+
+def run(job: Job, group: Group, pipes: object = None) -> None:
+    """Train one job and make the predictions it asks for, skipping what is done."""
+    model, predictions = Path(job.output) / "model", Path(job.output) / "predictions.arrow"
+    if not model.is_dir():
+        trainer = Trainer(job, group, pipes)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(trainer, "stop", True))
+        trainer.run()
+        if trainer.report:
+            trainer.report.done({"steps": len(trainer.loader)})
+    if job.predict and group.rank == 0 and not predictions.is_file():
+        _predict(job, model, predictions, group)
+    group.barrier()
+
+
+def _predict(job: Job, folder: Path, path: Path, group: Group) -> None:
+    """Predict with the saved model, read back from disk: what is scored is what is kept."""
+    wanted = job.predict
+    model = load(folder, saved_heads(folder)).to(group.device)
+    task = next(task for task in job.tasks if task.name == wanted.task)
+    made = predict(
+        model, task, wanted.split, rows=wanted.rows, device=group.device,
+        tokenizer=folder, beams=wanted.beams,
+    )  # fmt: skip
+    scratch = path.with_name(".predictions.arrow")
+    made.write(scratch)
+    scratch.rename(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

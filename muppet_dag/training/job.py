@@ -1,0 +1,71 @@
+"""Job: the one file that a training process reads.
+
+It holds paths and settings only, so the same command runs by hand, under torchrun on one machine
+or many, or in a pod: ``torchrun --nproc-per-node 8 -m muppet_dag.training job.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from muppet_dag.evaluation.predictions import TaskFiles
+from muppet_dag.manifest import digest, write_atomic
+from muppet_dag.model.spec import HeadSpec
+from muppet_dag.recipes import TrainingSection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What to predict with the finished model, loaded back from disk."""
+
+    task: str
+    split: str
+    rows: int
+    beams: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training run: from ``init`` over the steps of ``mixture`` to ``output/model``.
+
+    ``init`` is a model folder (with heads to re-use, or without), ``mixture`` a mixture folder and
+    ``mixture_hash`` its content hash. ``output`` holds checkpoints and logs while the job runs.
+    """
+
+    name: str
+    init: str
+    init_hash: str
+    mixture: str
+    mixture_hash: str
+    tasks: tuple[TaskFiles, ...]
+    training: TrainingSection
+    seed: int
+    output: str
+    predict: Prediction | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what decides the weights; a checkpoint of another job refuses to load."""
+        said = asdict(self)
+        decides = ("init_hash", "mixture_hash", "seed", "training")
+        heads = [asdict(task.head) for task in self.tasks]
+        return digest({**{key: said[key] for key in decides}, "heads": heads})
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        write_atomic(Path(path), json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read what ``write`` wrote."""
+        said = json.loads(Path(path).read_text())
+        said["tasks"] = tuple(_task_files(task) for task in said["tasks"])
+        said["training"] = TrainingSection(**said["training"])
+        said["predict"] = Prediction(**said["predict"]) if said["predict"] else None
+        return cls(**said)
+
+
+def _task_files(said: dict) -> TaskFiles:
+    return TaskFiles(**{**said, "head": HeadSpec(**said["head"]), "metrics": tuple(said["metrics"])})

@@ -1,0 +1,36 @@
+"""How a training process is started. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from muppet_dag.errors import MuppetError
+
+#: Runs job files one after the other and returns when all are done.
+Launch = Callable[[Sequence[Path]], None]
+
+
+def command(jobs: Sequence[Path], workers: int = 1, options: Sequence[str] = ("--standalone",)) -> list[str]:
+    """The torchrun command line. ``options`` replace ``--standalone`` on several machines
+    (``--nnodes 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT``)."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *options]
+    return [
+        *torchrun, "--nproc-per-node", str(workers), "-m", "muppet_dag.training", *map(str, jobs),
+    ]  # fmt: skip
+
+
+def environment(workers: int = 1) -> dict[str, str]:
+    """The environment of the workers: the cores are shared out among them."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
+
+
+def run(jobs: Sequence[Path], workers: int = 1) -> None:
+    """Start torchrun here and wait. Raises MuppetError if it fails; run again to resume."""
+    done = subprocess.run(command(jobs, workers), env={**os.environ, **environment(workers)})
+    if done.returncode:
+        raise MuppetError(f"training ended with exit code {done.returncode}; run again to resume")

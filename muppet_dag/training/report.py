@@ -1,0 +1,71 @@
+"""What a run says while it goes: a metrics file, the terminal, and Dagster Pipes if it is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+
+
+class Report:
+    """Writes one JSON line per report to ``metrics.jsonl``: ``{"step": 10, "train/loss": 1.02}``.
+
+    Only rank 0 has one. After a resume the file is cut back to the checkpoint's step, so each step
+    is reported once.
+    """
+
+    def __init__(self, folder: Path, name: str, total: int, pipes: Any = None) -> None:
+        self.path, self.name, self.total, self.pipes = Path(folder) / METRICS, name, total, pipes
+
+    def resume(self, step: int) -> None:
+        """Forget what was reported at or after ``step``; those steps are taken again."""
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        kept = [line for line in lines if _step(line) < step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Append one line and show it."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        shown = " ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if k.count("/") == 1)
+        self.say(f"step {step + 1}/{self.total} {shown}")
+
+    def say(self, text: str) -> None:
+        """A line on the terminal and in Dagster's log."""
+        print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
+        if self.pipes is not None:
+            self.pipes.log.info(f"[{self.name}] {text}")
+
+    def done(self, facts: dict[str, Any]) -> None:
+        """Hand the run's facts to Dagster, if it listens."""
+        if self.pipes is not None:
+            self.pipes.report_custom_message({"job": self.name, **facts})
+
+
+@contextmanager
+def dagster_pipes(rank: int) -> Iterator[Any]:
+    """The Pipes context on rank 0 of a run that Dagster started, else None.
+
+    Every child of torchrun inherits the Pipes environment; only one may report.
+    """
+    if rank != 0 or "DAGSTER_PIPES_CONTEXT" not in os.environ:
+        yield None
+        return
+    from dagster_pipes import open_dagster_pipes
+
+    with open_dagster_pipes() as pipes:
+        yield pipes
+
+
+def _step(line: str) -> float:
+    """The step of a line; a half-written last line counts as never reported."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")

@@ -1,0 +1,148 @@
+"""The leaderboard's numbers by hand; its files, tables and picture."""
+
+import io
+import math
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from muppet_dag.errors import BadConfig
+from muppet_dag.evaluation.leaderboard import (
+    Score,
+    draw,
+    markdown,
+    print_table,
+    scores,
+    summarise,
+    write,
+)
+
+B, P = "base", "pre-finetuned"
+
+
+def some(task, metric, base, prefinetuned, *, recipe="muppet", family="classification", rows=277):
+    """The records of one task and metric: a value per seed, from seed 1 on, for either side."""
+    return [
+        Score(recipe, side, task, family, metric, seed, value, rows)
+        for side, values in ((B, base), (P, prefinetuned))
+        for seed, value in enumerate(values, 1)
+    ]
+
+
+RECORDS = [
+    *some("cola", "matthews", [-0.10, 0.00], [0.10, 0.30], rows=1043),
+    *some("cola", "accuracy", [0.6, 0.6], [0.7, 0.7], rows=1043),
+    *some("boolq", "accuracy", [0.80], [0.75], rows=3270),
+    *some("squad", "f1", [], [0.5, 0.7, 0.6], family="mrc"),
+]
+
+
+def rows(records):
+    found = summarise(scores(records)).to_pylist()
+    return {(row["recipe"], row["task"], row["metric"]): row for row in found}
+
+
+def test_means_sample_spreads_and_gains():
+    row = rows(RECORDS)["muppet", "cola", "matthews"]
+    assert row["base_mean"] == pytest.approx(-0.05)
+    assert row["base_std"] == pytest.approx(0.1 / math.sqrt(2))  # divided by n - 1
+    assert row["prefinetuned_mean"] == pytest.approx(0.2)
+    assert row["prefinetuned_std"] == pytest.approx(0.2 / math.sqrt(2))
+    assert row["gain"] == pytest.approx(0.25)
+    assert (row["seeds"], row["rows"], row["is_primary"]) == (2, 1043, True)
+
+
+def test_one_seed_has_no_spread():
+    row = rows(RECORDS)["muppet", "boolq", "accuracy"]
+    assert (row["base_std"], row["prefinetuned_std"], row["seeds"]) == (None, None, 1)
+    assert row["gain"] == pytest.approx(-0.05)
+
+
+def test_a_missing_side_stays_null():
+    row = rows(RECORDS)["muppet", "squad", "f1"]
+    assert (row["base_mean"], row["base_std"], row["gain"]) == (None, None, None)
+    assert row["prefinetuned_mean"] == pytest.approx(0.6) and row["seeds"] == 3
+
+
+def test_seeds_are_those_of_the_side_with_fewer():
+    row = rows(some("boolq", "accuracy", [0.1], [0.2, 0.3, 0.4]))["muppet", "boolq", "accuracy"]
+    assert row["seeds"] == 1
+
+
+def test_rows_are_ordered_with_the_primary_metric_first():
+    found = summarise(scores([*RECORDS, *some("rte", "accuracy", [0.5], [0.6], recipe="a")]))
+    assert [(r["recipe"], r["task"], r["metric"]) for r in found.to_pylist()] == [
+        ("a", "rte", "accuracy"),
+        ("muppet", "boolq", "accuracy"),
+        ("muppet", "cola", "matthews"),  # first in the records, though not by name
+        ("muppet", "cola", "accuracy"),
+        ("muppet", "squad", "f1"),
+    ]
+
+
+def test_the_order_of_seeds_changes_no_bit():
+    values = [0.1, 0.2, 0.3, 0.7, 1e-9, 0.123456789]
+    records = some("boolq", "accuracy", values, [])
+    assert summarise(scores(records)).equals(summarise(scores(records[::-1])))
+
+
+def test_what_cannot_be_summed_up_is_refused():
+    (one,) = some("boolq", "accuracy", [0.5], [])
+    with pytest.raises(BadConfig, match=r"'boolq', 'accuracy', 1\).*one finite value"):
+        scores([one, one])
+    with pytest.raises(BadConfig, match="finite"):
+        scores(some("boolq", "accuracy", [math.nan], []))
+    with pytest.raises(BadConfig, match="pre-finetuned"):
+        scores([Score("muppet", "scratch", "boolq", "classification", "accuracy", 1, 0.5, 9)])
+
+
+def test_write_leaves_four_files_that_agree(tmp_path):
+    summary = write(RECORDS, tmp_path / "new")
+    write(RECORDS, tmp_path / "new")  # again: replaces
+    folder = tmp_path / "new"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "leaderboard.duckdb", "leaderboard.parquet", "leaderboard.png", "scores.parquet",
+    ]  # fmt: skip
+    assert pq.read_table(folder / "leaderboard.parquet").equals(summary)
+    assert pq.read_table(folder / "scores.parquet").equals(scores(RECORDS))
+    with duckdb.connect(str(folder / "leaderboard.duckdb"), read_only=True) as connection:
+        assert connection.sql("from leaderboard").to_arrow_table().to_pylist() == (
+            summary.to_pylist()
+        )
+        assert connection.sql("from scores").to_arrow_table().equals(scores(RECORDS))
+
+
+@pytest.mark.parametrize("recipes", [0, 1, 2, 4])
+def test_the_picture_has_the_same_bytes_each_time(tmp_path, recipes):
+    records = [
+        record
+        for n in range(recipes)
+        for record in some(f"task{n}", "f1", [0.4, 0.5], [-0.5], recipe=f"recipe-{n}")
+    ]
+    summary = summarise(scores(records))
+    for name in ("one.png", "two.png"):
+        draw(summary, tmp_path / name)
+    first, second = (tmp_path / "one.png").read_bytes(), (tmp_path / "two.png").read_bytes()
+    assert first == second and first.startswith(b"\x89PNG")
+    assert b"Software" not in first and b"Date" not in first
+
+
+def test_markdown_is_times_100_with_spreads():
+    lines = markdown(summarise(scores(RECORDS))).splitlines()
+    assert lines[0].startswith("| recipe | task | metric | base | pre-finetuned | gain |")
+    assert lines[2:] == [
+        "| muppet | boolq | **accuracy** | 80.00 | 75.00 | −5.00 | 1 | 3,270 |",
+        "| muppet | cola | **matthews** | −5.00 ± 7.07 | 20.00 ± 14.14 | +25.00 | 2 | 1,043 |",
+        "| muppet | cola | accuracy | 60.00 ± 0.00 | 70.00 ± 0.00 | +10.00 | 2 | 1,043 |",
+        "| muppet | squad | **f1** | – | 60.00 ± 10.00 | – | 3 | 277 |",
+    ]
+
+
+def test_the_terminal_shows_every_task_in_80_columns():
+    console = Console(file=io.StringIO(), width=80)
+    print_table(summarise(scores(RECORDS)), console)
+    shown = console.file.getvalue()
+    assert "−5.00 ± 7.07" in shown and "+25.00" in shown and "squad" in shown
+    assert max(map(len, shown.splitlines())) <= 80

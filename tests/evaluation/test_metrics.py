@@ -1,0 +1,129 @@
+"""Metrics against values that are known by hand or from the definitions."""
+
+import math
+
+import pytest
+
+from muppet_dag.errors import BadConfig
+from muppet_dag.evaluation.metrics import METRICS, primary, score
+
+
+def one(family, metric, predicted, gold, groups=None):
+    return score(family, [metric], predicted, gold, groups)[metric]
+
+
+@pytest.mark.parametrize(
+    ("metric", "predicted", "gold", "value"),
+    [
+        ("accuracy", [1, 0, 1, 1], [1, 0, 0, 1], 3 / 4),
+        # class 1: precision 2/3, recall 2/2
+        ("f1", [1, 0, 1, 1], [1, 0, 0, 1], 4 / 5),
+        # class 0: precision 1, recall 1/2 -> 2/3; class 1 -> 4/5
+        ("macro_f1", [1, 0, 1, 1], [1, 0, 0, 1], (2 / 3 + 4 / 5) / 2),
+        # class 2 is never predicted and counts as 0
+        ("macro_f1", [0, 1, 0], [0, 1, 2], (2 / 3 + 1 + 0) / 3),
+        # TP 2, TN 1, FP 1, FN 0: (2*1 - 0) / sqrt(3 * 2 * 2 * 1)
+        ("matthews", [1, 0, 1, 1], [1, 0, 0, 1], 2 / math.sqrt(12)),
+        ("matthews", [0, 1, 1, 0], [1, 0, 0, 1], -1.0),
+        ("matthews", [1, 1, 1, 1], [1, 0, 0, 1], 0.0),
+        ("pearson", [1.0, 2.0, 3.0], [2.0, 4.0, 6.0], 1.0),
+        ("pearson", [1.0, 2.0, 3.0], [1.0, 3.0, 2.0], 0.5),
+        # monotone, not linear
+        ("spearman", [1.0, 10.0, 100.0], [1.0, 2.0, 3.0], 1.0),
+        ("spearman", [3.0, 2.0, 1.0], [1.0, 2.0, 30.0], -1.0),
+    ],
+)
+def test_classification_by_hand(metric, predicted, gold, value):
+    assert one("classification", metric, predicted, gold) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearman"])
+@pytest.mark.parametrize("predicted", [[2.5, 2.5, 2.5], [1.0, math.nan, 2.0], [1.0, math.inf, 2.0]])
+def test_a_correlation_that_is_not_defined_is_zero(metric, predicted):
+    value = one("classification", metric, predicted, [1.0, 2.0, 3.0])
+    assert math.isfinite(value)
+    if metric == "pearson" or math.inf not in predicted:  # ranks are defined for infinity
+        assert value == 0.0
+
+
+def test_a_correlation_of_one_row_is_zero():
+    assert one("classification", "pearson", [1.0], [1.0]) == 0.0
+
+
+@pytest.mark.parametrize("metric", ["f1", "macro_f1", "matthews", "accuracy"])
+def test_one_class_only_stays_finite(metric):
+    assert math.isfinite(one("classification", metric, [0, 0], [0, 0]))
+
+
+def test_question_exact_match_needs_every_row_of_a_question():
+    groups = ["0-1", "0-1", "0-2", "0-2", "0-3"]
+    value = one("classification", "question_exact_match", [1, 0, 1, 1, 0], [1, 0, 1, 0, 0], groups)
+    assert value == pytest.approx(2 / 3)
+    with pytest.raises(BadConfig, match="groups"):
+        one("classification", "question_exact_match", [1], [1])
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold", "exact", "f1"),
+    [
+        ("the  Eiffel-Tower!", ["Eiffeltower"], 1, 1),  # articles, punctuation, case, spaces
+        ("An apple a day", ["apple day"], 1, 1),
+        ("Norman", ["The Normans", "norman."], 1, 1),  # the best over several golds
+        ("big red dog", ["red dog", "cat"], 0, 0.8),  # precision 2/3, recall 2/2
+        ("", [], 1, 1),  # unanswerable and left open
+        ("Paris", [], 0, 0),
+        ("", ["Paris"], 0, 0),
+        ("", ["Paris", ""], 0, 0),  # blank golds beside real ones do not count
+        ("the", [], 1, 1),  # normalises to nothing, as in the official script
+    ],
+)
+def test_squad_as_the_official_script(predicted, gold, exact, f1):
+    found = score("mrc", ["exact_match", "f1"], [predicted], [gold])
+    assert found == pytest.approx({"exact_match": exact, "f1": f1})
+
+
+def test_squad_is_a_mean_of_fractions():
+    found = score("mrc", ["f1", "exact_match"], ["", "a b", "x"], [[], ["b c"], ["x"]])
+    assert list(found) == ["f1", "exact_match"]  # in the order asked for
+    # "a" is an article: "b" against "b c" has precision 1, recall 1/2
+    assert found == pytest.approx({"f1": (1 + 2 / 3 + 1) / 3, "exact_match": 2 / 3})
+
+
+def test_rouge_by_hand():
+    found = score("summarization", METRICS["summarization"], ["the cats sat"], ["a cat sat down"])
+    # stemming makes cats = cat: 2 unigrams and 1 bigram in common of 3 and 4 words
+    assert found == pytest.approx(
+        {"rouge1": 4 / 7, "rouge2": 2 / 5, "rougeL": 4 / 7, "rougeLsum": 4 / 7}
+    )
+
+
+def test_rouge_lsum_takes_lines_as_sentences():
+    predicted, gold = ["b d\na c"], ["a c\nb d"]
+    found = score("summarization", ["rougeL", "rougeLsum"], predicted, gold)
+    assert found == pytest.approx({"rougeL": 0.5, "rougeLsum": 1.0})
+
+
+def test_values_are_plain_floats():
+    import numpy as np
+
+    labels = np.array([0, 1, 1])
+    found = score("classification", ["accuracy", "f1", "matthews", "pearson"], labels, labels)
+    assert all(type(value) is float for value in found.values())
+    assert found == {"accuracy": 1.0, "f1": 1.0, "matthews": 1.0, "pearson": pytest.approx(1.0)}
+
+
+def test_what_is_allowed_is_named():
+    with pytest.raises(BadConfig, match="'bleu': a summarization task may have rouge1"):
+        score("summarization", ["bleu"], ["a"], ["a"])
+    with pytest.raises(BadConfig, match="expected one of classification"):
+        score("vision", ["accuracy"], [1], [1])
+    with pytest.raises(BadConfig, match="at least one"):
+        score("mrc", [], [""], [[]])
+    with pytest.raises(ValueError, match="'predicted': 1, 'gold': 2"):
+        score("classification", ["accuracy"], [1], [1, 0])
+    with pytest.raises(ValueError, match="at least one"):
+        score("classification", ["accuracy"], [], [])
+
+
+def test_primary_is_the_first():
+    assert primary(("f1", "accuracy")) == "f1"
