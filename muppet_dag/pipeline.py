@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 #: Raise when the same inputs would train to other weights, or score otherwise.
 TRAINING_VERSION = EVALUATION_VERSION = "1"
-#: Marks the initialisation from the plain base model: ``demo.base`` beside ``demo``.
-BASE = ".base"
+#: The two starting points of fine-tuning: ``demo.base`` and ``demo.pre``.
+BASE, PRE = ".base", ".pre"
 
 
 def initialisations(recipe: Recipe) -> tuple[str, str]:
-    """Names of the two starting points that are compared: the base model and the pre-finetuned."""
-    return f"{recipe.name}{BASE}", recipe.name
+    """Names of what is compared: fine-tuned from the base model, and from the pre-finetuned one."""
+    return f"{recipe.name}{BASE}", f"{recipe.name}{PRE}"
 
 
 def open_source(spec: str, store: Store) -> Source:
@@ -359,12 +359,12 @@ def load_task(
     """A task's normalised rows as Arrow tables by split, made if they are not there yet.
 
     ``source`` is ``hub``, ``samples`` or a folder laid out as the Hub (``MUPPET_SOURCE``, default
-    ``hub``), ``home`` the store (``MUPPET_HOME``, default ``~/.muppet``). The tables are
+    ``hub``), ``home`` the store (``MUPPET_HOME``, default ``~/.muppet-dag``). The tables are
     memory-mapped; ``datasets.Dataset(table)`` and DuckDB take them as they are.
     """
     from muppet_dag.corpus import shards
 
-    store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet"))
+    store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet-dag"))
     where = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
     artefact = make_shards(store, where, catalogue.get(name))
     return {split: shards.read(artefact.path, split) for split in shards.splits(artefact.path)}

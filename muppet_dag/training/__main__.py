@@ -22,16 +22,18 @@ from muppet_dag.training.trainer import Trainer
 def main(paths: list[str]) -> int:
     """Run the jobs; returns the exit code."""
     group = Group.start()
-    try:
-        with dagster_pipes(group.rank) as pipes:
+    with dagster_pipes(group.rank) as pipes:
+        try:
             for path in paths:
                 run(Job.read(Path(path)), group, pipes)
-        return 0
-    except MuppetError as error:
-        print(f"rank {group.rank}: {error}", file=sys.stderr, flush=True)
-        return 1
-    finally:
-        group.close()
+            return 0
+        except MuppetError as error:
+            print(f"rank {group.rank}: {error}", file=sys.stderr, flush=True)
+            if pipes is not None:
+                pipes.log.error(str(error))
+            return 1
+        finally:
+            group.close()
 
 
 def run(job: Job, group: Group, pipes: object = None) -> None:

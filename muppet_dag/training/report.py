@@ -37,10 +37,11 @@ class Report:
         self.say(f"step {step + 1}/{self.total} {shown}")
 
     def say(self, text: str) -> None:
-        """A line on the terminal and in Dagster's log."""
-        print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
+        """A line in Dagster's log, or on the terminal of a run by hand."""
         if self.pipes is not None:
             self.pipes.log.info(f"[{self.name}] {text}")
+        else:
+            print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
 
     def done(self, facts: dict[str, Any]) -> None:
         """Hand the run's facts to Dagster, if it listens."""

@@ -1,0 +1,47 @@
+"""All assets of a plan, and the jobs over them."""
+
+from itertools import groupby
+
+import dagster as dg
+
+from assets.evaluation import evaluation_asset, leaderboard_asset
+from assets.partitions import Plan
+from assets.shards import repository_asset, shards_asset
+from assets.tokens import base_asset, tokens_asset
+from assets.training import finetuned_asset, mixture_asset, prefinetuned_asset
+from muppet_dag.catalogue import TASKS
+
+
+def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
+    """Every asset of the DAG, top to bottom."""
+    tasks = sorted(TASKS.values(), key=lambda task: task.dataset.repository)
+    repositories = groupby(tasks, key=lambda task: task.dataset.repository)
+    return [
+        *(repository_asset(name, list(members)) for name, members in repositories),
+        *(shards_asset(task) for task in TASKS.values()),
+        base_asset(plan),
+        *(tokens_asset(task, plan) for task in TASKS.values() if plan.readers(task.name)),
+        mixture_asset(plan),
+        prefinetuned_asset(plan),
+        finetuned_asset(plan),
+        evaluation_asset(plan),
+        leaderboard_asset(plan),
+    ]
+
+
+def all_jobs() -> list:
+    """What people start by name; a partitioned job asks for its partition."""
+    return [
+        dg.define_asset_job(
+            "shards", dg.AssetSelection.key_prefixes("shards"),
+            description="Fetch and normalise every task. One that fails stops no other.",
+        ),
+        dg.define_asset_job(
+            "prefinetune", dg.AssetSelection.keys("mixture", "prefinetuned"),
+            description="Draw the mixture of a recipe and train on it.",
+        ),
+        dg.define_asset_job(
+            "downstream", dg.AssetSelection.keys("finetuned", "evaluation"),
+            description="Fine-tune one task from one initialisation and score it.",
+        ),
+    ]  # fmt: skip

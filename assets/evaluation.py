@@ -1,0 +1,69 @@
+"""Evaluations and the leaderboard."""
+
+import dagster as dg
+
+from assets.partitions import Plan
+from assets.pictures import inline
+from assets.report import materialized, table, told_plainly
+from muppet_dag import catalogue, pipeline
+from resources.store import ArtefactStore
+
+
+def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
+    """A task's own metrics over all seeds of one initialisation."""
+
+    @dg.asset(
+        key=["evaluation"],
+        deps=[dg.AssetKey(["finetuned"])],
+        partitions_def=plan.by_downstream,
+        group_name="results",
+        code_version=pipeline.EVALUATION_VERSION,
+        description="Each task's own metrics on its validation split, seed by seed.",
+        kinds={"python"},
+    )
+    def evaluation(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
+        _, start, task = plan.parse(context.partition_key)
+        with told_plainly():
+            artefact = pipeline.evaluate(store.open(), start, catalogue.get(task))
+        scores = artefact.facts["scores"]
+        means = {
+            name: sum(values) / len(values)
+            for name in dict.fromkeys(score["metric"] for score in scores)
+            if (values := [score["value"] for score in scores if score["metric"] == name])
+        }
+        return materialized(artefact, {**means, "scores": dg.MetadataValue.md(table(scores))})
+
+    return evaluation
+
+
+def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
+    """Base against pre-finetuned, mean and spread over seeds."""
+
+    @dg.asset(
+        key=["leaderboard"],
+        deps=[dg.AssetKey(["evaluation"])],
+        group_name="results",
+        code_version=pipeline.EVALUATION_VERSION,
+        description="Fine-tuned from the base model against fine-tuned from the pre-finetuned one.",
+        kinds={"duckdb"},
+    )
+    def leaderboard(store: ArtefactStore) -> dg.MaterializeResult:
+        import pyarrow.parquet as pq
+
+        from muppet_dag.evaluation.leaderboard import markdown
+
+        with told_plainly():
+            artefact = pipeline.make_leaderboard(store.open(), plan.recipes.values())
+        summary = pq.read_table(artefact.path / "leaderboard.parquet")
+        picture = (artefact.path / "leaderboard.png").read_bytes()
+        return materialized(
+            artefact,
+            {
+                "leaderboard": dg.MetadataValue.md(markdown(summary)),
+                "picture": dg.MetadataValue.md(inline(picture, "leaderboard")),
+                "database": dg.MetadataValue.path(str(artefact.path / "leaderboard.duckdb")),
+                "evaluations": artefact.facts["evaluations"],
+            },
+        )
+
+    return leaderboard

@@ -1,0 +1,114 @@
+"""Plan: which recipes there are, and how partitions of one floor map to the next."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+
+from muppet_dag import catalogue
+from muppet_dag.pipeline import BASE, PRE, initialisations
+from muppet_dag.recipes import Recipe, slug
+
+#: Partition key of a fine-tuned model: ``<recipe>.base.<task>`` or ``<recipe>.pre.<task>``.
+SEPARATOR = "."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All recipes of a deployment and the base model of those that name none."""
+
+    recipes: Mapping[str, Recipe]
+    default_base: str
+
+    @property
+    def by_recipe(self) -> dg.StaticPartitionsDefinition:
+        """Mixtures and pre-finetuned models."""
+        return dg.StaticPartitionsDefinition(sorted(self.recipes))
+
+    @property
+    def by_base(self) -> dg.StaticPartitionsDefinition:
+        """Base models."""
+        return dg.StaticPartitionsDefinition(sorted({self.base(r) for r in self.recipes.values()}))
+
+    def base(self, recipe: Recipe) -> str:
+        """Partition key of a recipe's base model."""
+        return slug(recipe.base(self.default_base))
+
+    def tokenizer(self, recipe: Recipe) -> str:
+        """Partition key of a recipe's tokens."""
+        return recipe.tokenizer(self.default_base)
+
+    def with_tokenizer(self, key: str) -> Recipe:
+        """A recipe whose tokens have that key; all such recipes tokenize alike."""
+        return next(r for r in self.recipes.values() if self.tokenizer(r) == key)
+
+    def with_base(self, key: str) -> Recipe:
+        """A recipe that starts from the base model of that key."""
+        return next(r for r in self.recipes.values() if self.base(r) == key)
+
+    def tasks(self, recipe: Recipe) -> list[str]:
+        """Every task a recipe reads, in its mixture or downstream."""
+        families = {name: task.family for name, task in catalogue.TASKS.items()}
+        return sorted({*recipe.select(families), *recipe.finetune.tasks})
+
+    def readers(self, task: str) -> list[Recipe]:
+        """The recipes that read a task."""
+        return [r for r in self.recipes.values() if task in self.tasks(r)]
+
+    def by_tokenizer(self, task: str) -> dg.StaticPartitionsDefinition:
+        """Tokens of a task: one partition for each tokenizer that some recipe reads it with."""
+        return dg.StaticPartitionsDefinition(sorted({self.tokenizer(r) for r in self.readers(task)}))
+
+    @property
+    def downstream(self) -> list[str]:
+        """Partition keys of fine-tuned models and evaluations."""
+        return [
+            f"{start}{SEPARATOR}{task}"
+            for _, recipe in sorted(self.recipes.items())
+            for start in initialisations(recipe)
+            for task in recipe.finetune.tasks
+        ]
+
+    @property
+    def by_downstream(self) -> dg.StaticPartitionsDefinition:
+        """Fine-tuned models and evaluations."""
+        return dg.StaticPartitionsDefinition(self.downstream)
+
+    def parse(self, key: str) -> tuple[Recipe, str, str]:
+        """(recipe, initialisation, task) of a downstream partition key."""
+        name, _, task = key.split(SEPARATOR)
+        return self.recipes[name], key.removesuffix(f"{SEPARATOR}{task}"), task
+
+    def base_to_tokens(self, task: str) -> dg.StaticPartitionMapping:
+        """Base model to a task's tokens."""
+        return _mapping((self.base(r), self.tokenizer(r)) for r in self.readers(task))
+
+    def tokens_to_recipe(self, task: str) -> dg.StaticPartitionMapping:
+        """A task's tokens to the recipes that mix it."""
+        return _mapping((self.tokenizer(r), r.name) for r in self.readers(task))
+
+    def base_to_recipe(self) -> dg.StaticPartitionMapping:
+        """Base model to the recipes that start from it."""
+        return _mapping((self.base(r), r.name) for r in self.recipes.values())
+
+    def base_to_downstream(self) -> dg.StaticPartitionMapping:
+        """Base model to what is fine-tuned from it directly."""
+        starts = [(self.parse(key)[0], key) for key in self.downstream if f"{BASE}." in key]
+        return _mapping((self.base(recipe), key) for recipe, key in starts)
+
+    def recipe_to_downstream(self) -> dg.StaticPartitionMapping:
+        """Pre-finetuned model to what is fine-tuned from it."""
+        starts = [(self.parse(key)[0], key) for key in self.downstream if f"{PRE}." in key]
+        return _mapping((recipe.name, key) for recipe, key in starts)
+
+    def tokens_to_downstream(self, task: str) -> dg.StaticPartitionMapping:
+        """A task's tokens to its fine-tunings."""
+        mine = [key for key in self.downstream if key.endswith(f"{SEPARATOR}{task}")]
+        return _mapping((self.tokenizer(self.parse(key)[0]), key) for key in mine)
+
+
+def _mapping(pairs: Iterable[tuple[str, str]]) -> dg.StaticPartitionMapping:
+    out: dict[str, list[str]] = {}
+    for upstream, downstream in sorted(set(pairs)):
+        out.setdefault(upstream, []).append(downstream)
+    return dg.StaticPartitionMapping(out)

@@ -1,0 +1,75 @@
+"""How artefacts, findings and errors are told to Dagster."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from muppet_dag.corpus.quality import Finding
+from muppet_dag.errors import BadConfig, BadData, SourceError
+from muppet_dag.manifest import Artefact
+
+#: Only what may pass by itself is tried again: the network. Bad data stays bad.
+RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
+
+
+def materialized(
+    artefact: Artefact, metadata: Mapping[str, Any], findings: list[dg.AssetCheckResult] | None = None
+) -> dg.MaterializeResult:
+    """The result of an asset: its data version is the artefact's content hash."""
+    told = {
+        "path": dg.MetadataValue.path(str(artefact.path)),
+        "content_hash": artefact.version,
+        "fresh": artefact.fresh,
+        "bytes": sum(said["bytes"] for said in artefact.manifest.files.values()),
+        "inputs": dg.MetadataValue.json(dict(artefact.manifest.inputs)),
+        **metadata,
+    }
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(artefact.version), metadata=told, check_results=findings or []
+    )
+
+
+def checked(finding: Finding) -> dg.AssetCheckResult:
+    """A finding as an asset check result; only a blocking one is an error."""
+    severity = dg.AssetCheckSeverity.ERROR if finding.blocking else dg.AssetCheckSeverity.WARN
+    metadata: dict[str, Any] = {name: plain(value) for name, value in finding.numbers.items()}
+    if finding.rows:
+        metadata["rows"] = dg.MetadataValue.md(table(finding.rows))
+    return dg.AssetCheckResult(
+        check_name=finding.name, passed=finding.passed, severity=severity,
+        description=finding.note or None, metadata=metadata,
+    )  # fmt: skip
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Errors in data or settings stop the asset at once; a source that may recover is retried."""
+    try:
+        yield
+    except (BadData, BadConfig) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except SourceError as error:
+        raise dg.Failure(str(error), allow_retries=error.retry) from error
+
+
+def table(rows: list[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; columns in the order they first occur."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(value: Any) -> Any:
+    """A number or text that Dagster accepts as metadata."""
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+#: What an asset's function does with the library.
+Make = Callable[[], Artefact]

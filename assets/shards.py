@@ -1,0 +1,95 @@
+"""Hub datasets and shards: one observable source per repository, one asset per task."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.report import RETRIES, checked, materialized, table, told_plainly
+from muppet_dag import pipeline
+from muppet_dag.catalogue import Task
+from muppet_dag.corpus import quality
+from muppet_dag.manifest import digest
+from resources.store import ArtefactStore, DatasetSource
+
+
+def repository_key(repository: str) -> dg.AssetKey:
+    """``hub/<namespace>/<name>``."""
+    return dg.AssetKey(["hub", *repository.split("/")])
+
+
+def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinition:
+    """An observable source: its data version is the commit (or content hash) in use."""
+    datasets = {f"{t.dataset.config}@{t.dataset.revision}": t.dataset for t in tasks}
+
+    @dg.observable_source_asset(
+        key=repository_key(repository),
+        group_name="hub",
+        description=f"Dataset repository {repository}; read by {', '.join(t.name for t in tasks)}.",
+        tags={"muppet/kind": "dataset"},
+    )
+    def observe(store: ArtefactStore, source: DatasetSource) -> dg.DataVersion:
+        where = source.open(store.open())
+        versions = {key: where.version(dataset) for key, dataset in sorted(datasets.items())}
+        one = set(versions.values())
+        return dg.DataVersion(one.pop() if len(one) == 1 else digest(versions))
+
+    return observe
+
+
+def shards_asset(task: Task) -> dg.AssetsDefinition:
+    """The shards of a task, with its checks; making them again with the same input makes nothing."""
+    key = dg.AssetKey(["shards", task.name])
+
+    @dg.asset(
+        key=key,
+        deps=[repository_key(task.dataset.repository)],
+        group_name=task.family,
+        code_version=pipeline.shards_code(task),
+        description=_description(task),
+        kinds={"duckdb", "arrow"},
+        tags={"muppet/family": task.family},
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=key, blocking=blocking)
+            for name, blocking in quality.CHECKS.items()
+        ],
+        retry_policy=RETRIES,
+    )
+    def shards(store: ArtefactStore, source: DatasetSource) -> dg.MaterializeResult:
+        with told_plainly():
+            at = store.open()
+            artefact = pipeline.make_shards(at, source.open(at), task)
+        said = quality.describe(task, artefact.path)
+        found = [checked(each) for each in quality.examine(task, artefact.path, artefact.facts)]
+        return materialized(artefact, _metadata(artefact.facts, said), found)
+
+    return shards
+
+
+def _metadata(facts: dict, said: dict) -> dict:
+    splits = facts["splits"]
+    counted = [
+        {"split": name, "rows in": s["rows_in"], "rows": s["rows"],
+         "dropped": ", ".join(f"{why} {n}" for why, n in s["dropped"].items()) or "none"}
+        for name, s in splits.items()
+    ]  # fmt: skip
+    return {
+        "dagster/row_count": sum(split["rows"] for split in splits.values()),
+        "rows": dg.MetadataValue.md(table(counted)),
+        "dropped": sum(sum(split["dropped"].values()) for split in splits.values()),
+        "missing_splits": dg.MetadataValue.json(facts["missing"]),
+        "classes": dg.MetadataValue.json(said["classes"]),
+        "text_length": dg.MetadataValue.json(said["text_length"]),
+        "sample": dg.MetadataValue.md(table(said["rows"])),
+    }
+
+
+def _description(task: Task) -> str:
+    dataset = task.dataset
+    lines = [
+        task.about or f"{task.family.capitalize()} task.",
+        f"Source: `{dataset.repository}` / `{dataset.config}` at `{dataset.revision}`.",
+        f"Classes: {', '.join(task.classes)}." if task.classes else "",
+        f"Metrics: {', '.join(task.metrics)}. Licence: {task.licence}.",
+        f"Citation: {task.citation}." if task.citation else "",
+    ]
+    return "\n\n".join(line for line in lines if line)

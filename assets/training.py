@@ -1,0 +1,153 @@
+"""Mixture, pre-finetuned models and fine-tuned models."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+
+from assets.partitions import Plan
+from assets.pictures import curves
+from assets.report import materialized, plain, told_plainly
+from muppet_dag import pipeline
+from muppet_dag.catalogue import TASKS
+from muppet_dag.manifest import Artefact
+from muppet_dag.mixture import index
+from resources.launcher import Launcher
+from resources.store import ArtefactStore
+from resources.tracker import Tracker
+
+#: One slot per GPU group; ``dagster.yaml`` gives pools a limit of 1.
+GPU = "gpu"
+#: A training run that was cut off goes on from its last checkpoint.
+RESUME = dg.RetryPolicy(max_retries=1)
+
+
+class MixtureConfig(dg.Config):
+    """``steps`` replaces the recipe's budget for this run."""
+
+    steps: int | None = None
+
+
+def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
+    """The sampling index of each recipe."""
+
+    @dg.asset(
+        key=["mixture"],
+        deps=[
+            dg.AssetDep(dg.AssetKey(["tokens", name]), partition_mapping=plan.tokens_to_recipe(name))
+            for name in TASKS
+            if plan.readers(name)
+        ],
+        partitions_def=plan.by_recipe,
+        group_name="models",
+        code_version=index.VERSION,
+        description="Which rows make which slot of which step: step, slot, task, row.",
+        kinds={"arrow"},
+    )
+    def mixture(
+        context: dg.AssetExecutionContext, config: MixtureConfig, store: ArtefactStore
+    ) -> dg.MaterializeResult:
+        recipe = plan.recipes[context.partition_key]
+        with told_plainly():
+            artefact = pipeline.make_mixture(
+                store.open(), recipe, plan.default_base, steps=config.steps
+            )
+        facts = artefact.facts
+        return materialized(
+            artefact,
+            {
+                "dagster/row_count": facts["rows"],
+                **{name: facts[name] for name in ("steps", "slots", "tokens", "epochs")},
+                "useful_share": facts["tokens"] / facts["padded_tokens"],
+                "rows_by_task": dg.MetadataValue.json(facts["rows_by_task"]),
+                "left_out": dg.MetadataValue.json(facts["left_out"]),
+            },
+        )
+
+    return mixture
+
+
+def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
+    """The base model after multi-task training, one partition per recipe."""
+
+    @dg.asset(
+        key=["prefinetuned"],
+        deps=[
+            dg.AssetKey(["mixture"]),
+            dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=plan.base_to_recipe()),
+        ],
+        partitions_def=plan.by_recipe,
+        group_name="models",
+        code_version=pipeline.TRAINING_VERSION,
+        description="Pre-finetuned on the mixture: encoder in transformers' format, heads beside.",
+        kinds={"torch", "transformers"},
+        pool=GPU,
+        retry_policy=RESUME,
+    )
+    def prefinetuned(
+        context: dg.AssetExecutionContext, store: ArtefactStore, launcher: Launcher, tracker: Tracker
+    ) -> dg.MaterializeResult:
+        recipe, at = plan.recipes[context.partition_key], store.open()
+        with told_plainly():
+            config = {"recipe": asdict(recipe), "versions": _versions(at.require(f"mixture/{recipe.name}"))}
+            launch = launcher.launch(context, tracker, config)
+            artefact = pipeline.prefinetune(at, recipe, plan.default_base, launch)
+        return materialized(artefact, _curves(artefact, "metrics.jsonl"))
+
+    return prefinetuned
+
+
+def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
+    """One downstream task from one initialisation, all seeds."""
+    tasks = sorted({plan.parse(key)[2] for key in plan.downstream})
+
+    @dg.asset(
+        key=["finetuned"],
+        deps=[
+            dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=plan.base_to_downstream()),
+            dg.AssetDep(dg.AssetKey(["prefinetuned"]), partition_mapping=plan.recipe_to_downstream()),
+            *(
+                dg.AssetDep(dg.AssetKey(["tokens", t]), partition_mapping=plan.tokens_to_downstream(t))
+                for t in tasks
+            ),
+        ],
+        partitions_def=plan.by_downstream,
+        group_name="models",
+        code_version=pipeline.TRAINING_VERSION,
+        description="Fine-tuned per (initialisation, downstream task): predictions of every seed.",
+        kinds={"torch", "transformers"},
+        pool=GPU,
+        retry_policy=RESUME,
+    )
+    def finetuned(
+        context: dg.AssetExecutionContext, store: ArtefactStore, launcher: Launcher, tracker: Tracker
+    ) -> dg.MaterializeResult:
+        (recipe, start, task), at = plan.parse(context.partition_key), store.open()
+        with told_plainly():
+            init = pipeline.initial_model(at, recipe, plan.default_base, start)
+            config = {"finetune": asdict(recipe.finetune), "task": task, "initialisation": start,
+                      "versions": _versions(init)}  # fmt: skip
+            launch = launcher.launch(context, tracker, config)
+            artefact = pipeline.finetune(at, recipe, plan.default_base, start, task, launch)
+        seed = artefact.facts["seeds"][0]
+        return materialized(artefact, _curves(artefact, f"seed-{seed}/metrics.jsonl"))
+
+    return finetuned
+
+
+def _versions(artefact: Artefact) -> dict[str, str]:
+    """The artefact and its inputs by version, as the W&B run records them."""
+    return {artefact.manifest.name: artefact.version, **artefact.manifest.inputs}
+
+
+def _curves(artefact: Artefact, file: str) -> Mapping[str, Any]:
+    """Final numbers, and the loss curve as a picture in the page."""
+    metrics = artefact.facts.get("metrics", {})
+    shown = {name: plain(v) for name, v in metrics.items() if name.count("/") == 1}
+    validation = {n: v for n, v in metrics.items() if n.startswith("validation/") and n.count("/") > 1}
+    return {
+        **shown,
+        **({"validation": dg.MetadataValue.json(validation)} if validation else {}),
+        "curves": dg.MetadataValue.md(curves(artefact.path / file)),
+    }

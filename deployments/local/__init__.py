@@ -1,0 +1,1 @@
+"""One machine: the DAG, its UI and the GPUs side by side."""

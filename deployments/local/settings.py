@@ -1,0 +1,48 @@
+"""The settings of this deployment, read from the environment."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from muppet_dag.errors import BadConfig
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is one variable of the environment; the README has the table.
+
+    ``home``: MUPPET_HOME, where artefacts and Dagster's own files live.
+    ``source``: MUPPET_SOURCE, ``hub``, ``samples``, or a folder laid out as the Hub.
+    ``model``: MUPPET_MODEL, the base model of recipes that name none.
+    ``recipes``: MUPPET_RECIPES, a folder with more recipes.
+    ``workers``: MUPPET_WORKERS, training processes on this machine, one per GPU.
+    """
+
+    home: Path
+    source: str
+    model: str
+    recipes: Path | None
+    workers: int
+
+    @classmethod
+    def read(cls) -> "Settings":
+        """Read and check them; a wrong one is refused with its name. Raises BadConfig."""
+        recipes = os.environ.get("MUPPET_RECIPES")
+        workers = os.environ.get("MUPPET_WORKERS", "1")
+        if not workers.isdigit() or workers == "0":
+            raise BadConfig(f"MUPPET_WORKERS={workers!r}: expected a number of processes, 1 or more")
+        if recipes and not Path(recipes).is_dir():
+            raise BadConfig(f"MUPPET_RECIPES={recipes!r}: no such folder")
+        return cls(
+            home=Path(os.environ.get("MUPPET_HOME") or "~/.muppet-dag").expanduser().resolve(),
+            source=_place(os.environ.get("MUPPET_SOURCE") or "hub"),
+            model=_place(os.environ.get("MUPPET_MODEL") or "tiny-bert"),
+            recipes=Path(recipes) if recipes else None,
+            workers=int(workers),
+        )
+
+
+def _place(value: str) -> str:
+    """A folder as an absolute path, since Dagster's processes start elsewhere; names stay."""
+    path = Path(value).expanduser()
+    return str(path.resolve()) if path.is_dir() else value

@@ -1,0 +1,59 @@
+"""Write the small data set: every task of the catalogue in its raw Hub schema and layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from muppet_dag import catalogue
+from muppet_dag.samples import classification, commonsense, mrc, summarization
+from muppet_dag.samples.schema import Sample, arrow_schema
+from muppet_dag.samples.writer import Writer
+
+SAMPLES: dict[str, Sample] = {
+    **classification.SAMPLES,
+    **commonsense.SAMPLES,
+    **mrc.SAMPLES,
+    **summarization.SAMPLES,
+}
+FILE = "{split}-00000-of-00001.parquet"
+
+#: Columns that name a row, and so differ between rows of the same text.
+_KEYS = frozenset(("id", "idx", "query_id", "question_id", "qid"))
+
+
+def make(
+    directory: Path,
+    *,
+    train_rows: int = 240,
+    evaluation_rows: int = 64,
+    seed: int = 20210111,
+    tasks: Sequence[str] | None = None,
+) -> Path:
+    """Write a sample of each task (all, or those named) below ``directory``; returns it.
+
+    The layout is ``namespace/name/config/split-00000-of-00001.parquet``. The same arguments give
+    the same bytes. Raises BadConfig for an unknown task.
+    """
+    for name in catalogue.TASKS if tasks is None else tasks:
+        dataset = catalogue.get(name).dataset
+        folder = Path(directory) / dataset.repository / dataset.config
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in sorted({part.split for part in dataset.slices.values()}):
+            count = train_rows if split == "train" else evaluation_rows
+            pq.write_table(table(name, split, count, seed), folder / FILE.format(split=split))
+    return Path(directory)
+
+
+def table(task: str, split: str, count: int, seed: int) -> pa.Table:
+    """``count`` raw rows of one split of a task."""
+    columns, maker = SAMPLES[task]
+    writer = Writer(seed, task, split)
+    rows = [maker(writer, number) for number in range(count)]
+    if split == "train" and count > 100:
+        # Real training sets repeat a few texts, under another id.
+        rows[-1] = rows[-1 - count // 2] | {k: rows[-1][k] for k in _KEYS & rows[-1].keys()}
+    return pa.Table.from_pylist(rows, schema=arrow_schema(columns))

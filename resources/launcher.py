@@ -1,0 +1,55 @@
+"""Starts training processes with torchrun and listens to them through Dagster Pipes."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from muppet_dag.training.launch import Launch, command, environment
+from resources.tracker import Tracker, follow
+
+
+class Launcher(dg.ConfigurableResource):
+    """``workers`` processes on this machine, one per GPU; ``torchrun`` options for several machines
+    (``--nnodes 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT``), else none."""
+
+    workers: int = 1
+    torchrun: list[str] = ["--standalone"]
+
+    def launch(
+        self, context: dg.AssetExecutionContext, tracker: Tracker, config: Mapping[str, Any]
+    ) -> Launch:
+        """A function that runs job files in one process group, each followed by a W&B run.
+
+        ``config`` is what the W&B runs say of themselves; their group is the Dagster run.
+        """
+
+        def run(jobs: Sequence[Path]) -> None:
+            with ExitStack() as stack:
+                for job in jobs:
+                    tracked = tracker.run(
+                        name=_name(context, job), group=context.run_id, config=config,
+                        job_type=context.asset_key.path[0], id=_id(job),
+                    )  # fmt: skip
+                    stack.enter_context(
+                        follow(job.parent / "metrics.jsonl", stack.enter_context(tracked))
+                    )
+                dg.PipesSubprocessClient().run(
+                    context=context, command=command(jobs, self.workers, self.torchrun),
+                    env=environment(self.workers),
+                )  # fmt: skip
+
+        return run
+
+
+def _name(context: dg.AssetExecutionContext, job: Path) -> str:
+    seed = f".{job.parent.name}" if job.parent.name.startswith("seed-") else ""
+    return f"{context.asset_key.path[0]}.{context.partition_key}{seed}"
+
+
+def _id(job: Path) -> str:
+    """The same id when a killed run is resumed: the workspace is named by its inputs' hash."""
+    parts = job.parts[job.parts.index("work") + 1 : -1] if "work" in job.parts else job.parts[-2:-1]
+    return "-".join(parts)

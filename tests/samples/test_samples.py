@@ -1,0 +1,172 @@
+"""The small data set: like the Hub's files in form, learnable in content, the same every time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from muppet_dag.catalogue import TASKS, Task
+from muppet_dag.errors import BadConfig
+from muppet_dag.samples import WORDS, make
+
+HUB = Path(__file__).parents[2].parent / "shared" / "hub"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("samples"))
+
+
+def files(root: Path, task: Task) -> list[Path]:
+    return sorted((root / task.dataset.repository / task.dataset.config).glob("*.parquet"))
+
+
+def normalised(root: Path, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each raw split and what the entry's SQL makes of it; ``dropped`` says why."""
+    reasons = " ".join(f"WHEN {sql} THEN '{reason}'" for reason, sql in task.drop.items())
+    columns = [f"{sql} AS {name}" for name, sql in task.columns.items()]
+    columns += [f"CASE {reasons} END AS dropped" if reasons else "NULL AS dropped"]
+    for path in files(root, task):
+        query = f"SELECT {', '.join(columns)} FROM read_parquet('{path}')"
+        with duckdb.connect() as con:
+            yield path.name.split("-")[0], con.sql(query).to_arrow_table().to_pylist()
+
+
+def plain(kind: pa.DataType) -> object:
+    """A type without the names of list items."""
+    if pa.types.is_list(kind):
+        return [plain(kind.value_type)]
+    if pa.types.is_struct(kind):
+        return {field.name: plain(field.type) for field in kind}
+    return str(kind)
+
+
+def schema_of(path: Path) -> tuple[dict[str, object], dict[str, Any]]:
+    """Columns in order with their types, and the features that the metadata tells of."""
+    schema = pq.read_schema(path)
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    return {field.name: plain(field.type) for field in schema}, features
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_raw_split_has_a_file(folder: Path, name: str) -> None:
+    task = TASKS[name]
+    splits = {part.split for part in task.dataset.slices.values()}
+    found = {path.name for path in files(folder, task)}
+    assert found == {f"{split}-00000-of-00001.parquet" for split in splits}
+    for path in files(folder, task):
+        rows = 240 if path.name.startswith("train-") else 64
+        assert pq.read_metadata(path).num_rows == rows
+
+
+def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
+    again, other = make(tmp_path / "again"), make(tmp_path / "other", seed=1)
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*.parquet"))
+    assert len(paths) > 2 * len(TASKS)
+    for path in paths:
+        assert (again / path).read_bytes() == (folder / path).read_bytes()
+        assert (other / path).read_bytes() != (folder / path).read_bytes()
+
+
+def test_one_task_is_the_same_alone(folder: Path, tmp_path: Path) -> None:
+    make(tmp_path, tasks=["boolq"])
+    (path,) = (p for p in tmp_path.rglob("train-*.parquet"))
+    assert path.read_bytes() == (folder / path.relative_to(tmp_path)).read_bytes()
+    with pytest.raises(BadConfig, match="boolq"):
+        make(tmp_path, tasks=["boolqq"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_raw_schema_is_that_of_the_hub(folder: Path, name: str) -> None:
+    real = files(HUB, TASKS[name])
+    if not real:
+        pytest.skip(f"no real rows of {name} beside the checkout (shared/hub)")
+    assert list(schema_of(files(folder, TASKS[name])[0])[0].items()) == list(
+        schema_of(real[0])[0].items()
+    )
+    assert schema_of(files(folder, TASKS[name])[0])[1] == schema_of(real[0])[1]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_entry_fits_its_sample(folder: Path, name: str) -> None:
+    task = TASKS[name]
+    for _, rows in normalised(folder, task):
+        kept = [row for row in rows if not row["dropped"] and row.get("label") != -1]
+        assert len(kept) > 0.7 * len(rows)
+        for row in kept:
+            assert row["text"] or task.family == "commonsense"
+            for answer in row.get("answers") or ():
+                assert row["text"][answer["start"] :].startswith(answer["text"])
+
+
+@pytest.mark.parametrize("name", [n for n, t in TASKS.items() if "label" in t.columns])
+def test_labels_are_in_range_and_balanced(folder: Path, name: str) -> None:
+    task = TASKS[name]
+    for _, rows in normalised(folder, task):
+        labelled = [row for row in rows if row["label"] != -1]
+        ranges = [len(task.classes or row["choices"]) for row in labelled]
+        assert all(0 <= row["label"] < n for row, n in zip(labelled, ranges, strict=True))
+        counts = Counter(row["label"] for row in labelled)
+        assert len(counts) == max(ranges)
+        assert min(counts.values()) * 4 >= max(counts.values())
+
+
+@pytest.mark.parametrize("name", [n for n, t in TASKS.items() if t.classes])
+def test_class_names_are_those_of_the_entry(folder: Path, name: str) -> None:
+    task = TASKS[name]
+    feature = schema_of(files(folder, task)[0])[1][task.columns["label"]]
+    assert feature == {"names": list(task.classes), "_type": "ClassLabel"}
+
+
+def test_datasets_reads_the_features(folder: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    for task in TASKS.values():
+        schema = pq.read_schema(files(folder, task)[0])
+        features = datasets.Features.from_arrow_schema(schema)
+        assert [plain(field.type) for field in features.arrow_schema] == [
+            plain(field.type) for field in schema
+        ]
+
+
+def test_texts_hold_no_word_outside_the_lexicon(folder: Path) -> None:
+    known = set(WORDS)
+    assert 200 < len(known) < 500
+    for name, task in TASKS.items():
+        for _, rows in normalised(folder, task):
+            for row in rows:
+                texts = [row.get(key) or "" for key in ("text", "query", "target")]
+                words = re.findall(r"@?\w+|[^\w\s]", " ".join(texts + (row.get("choices") or [])))
+                words = [word.strip("_") for word in words]  # the marks of wsc cling to words
+                assert set(words) - known - {""} == set(), name
+
+
+def test_the_traps_are_there(folder: Path) -> None:
+    def rows(name: str) -> list[dict[str, Any]]:
+        return dict(normalised(folder, TASKS[name]))["train"]
+
+    assert any(row["label"] == -1 for row in rows("snli"))
+    assert any(row["label"] == -1 for row in rows("hellaswag"))
+    assert any(row["answers"] == [] for row in rows("squad_v2"))
+    for name in ("drop", "hotpotqa", "triviaqa", "natural_questions"):
+        assert any(row["dropped"] for row in rows(name)), name
+    assert any("é" in row["text"][: row["answers"][0]["start"]] for row in rows("squad"))
+    assert any(len(row["text"].split()) > 250 for row in rows("squad"))
+    assert any(len(row["text"]) > 3500 for row in rows("triviaqa"))
+    arc = pq.read_table(files(folder, TASKS["arc_easy"])[-2])["answerKey"].to_pylist()
+    assert {"1", "A"} < set(arc)
+    options = pq.read_table(files(folder, TASKS["mathqa"])[-2])["options"].to_pylist()
+    assert any(text.startswith("[") for text in options)
+
+
+def test_some_texts_repeat_but_few(folder: Path) -> None:
+    rows = dict(normalised(folder, TASKS["sst2"]))["train"]
+    assert 0.95 * len(rows) < len({row["text"] for row in rows}) < len(rows)
