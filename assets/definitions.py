@@ -33,6 +33,10 @@ def all_jobs() -> list:
     """What people start by name; a partitioned job asks for its partition."""
     return [
         dg.define_asset_job(
+            "observe", dg.AssetSelection.key_prefixes("hub"),
+            description="Ask every dataset repository for its version; nothing is fetched.",
+        ),
+        dg.define_asset_job(
             "shards", dg.AssetSelection.key_prefixes("shards"),
             description="Fetch and normalise every task. One that fails stops no other.",
         ),

@@ -55,9 +55,10 @@ class Plan:
         """The recipes that read a task."""
         return [r for r in self.recipes.values() if task in self.tasks(r)]
 
-    def by_tokenizer(self, task: str) -> dg.StaticPartitionsDefinition:
-        """Tokens of a task: one partition for each tokenizer that some recipe reads it with."""
-        return dg.StaticPartitionsDefinition(sorted({self.tokenizer(r) for r in self.readers(task)}))
+    @property
+    def by_tokenizer(self) -> dg.StaticPartitionsDefinition:
+        """Tokens. One definition for all tasks, so that one run can make a tokenizer's tokens."""
+        return dg.StaticPartitionsDefinition(sorted({self.tokenizer(r) for r in self.recipes.values()}))
 
     @property
     def downstream(self) -> list[str]:

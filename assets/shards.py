@@ -1,6 +1,8 @@
 """Hub datasets and shards: one observable source per repository, one asset per task."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import dagster as dg
 
@@ -17,11 +19,22 @@ def repository_key(repository: str) -> dg.AssetKey:
     return dg.AssetKey(["hub", *repository.split("/")])
 
 
+def _observable(**said: Any) -> Callable[[Callable], dg.AssetsDefinition]:
+    """``observable_source_asset`` without its warning, once per repository, that it is in beta."""
+
+    def decorate(function: Callable) -> dg.AssetsDefinition:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            return dg.observable_source_asset(**said)(function)
+
+    return decorate
+
+
 def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinition:
     """An observable source: its data version is the commit (or content hash) in use."""
     datasets = {f"{t.dataset.config}@{t.dataset.revision}": t.dataset for t in tasks}
 
-    @dg.observable_source_asset(
+    @_observable(
         key=repository_key(repository),
         group_name="hub",
         description=f"Dataset repository {repository}; read by {', '.join(t.name for t in tasks)}.",

@@ -42,7 +42,7 @@ def tokens_asset(task: Task, plan: Plan) -> dg.AssetsDefinition:
             dg.AssetKey(["shards", task.name]),
             dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=mapping),
         ],
-        partitions_def=plan.by_tokenizer(task.name),
+        partitions_def=plan.by_tokenizer,
         group_name=task.family,
         code_version=tokenize.VERSION,
         description=f"Model inputs of {task.name}, tokenized once and read by memory map.",

@@ -103,9 +103,9 @@ class Store:
 
         ``make(folder, key)`` fills an empty temporary folder and returns the facts; ``key`` is the
         hash of name, code version, inputs and parameters, fit to name scratch space that should
-        outlive a crash. Files named in ``volatile`` (timings, logs) are checksummed but do not
-        count for the content hash. A second process that builds the same thing waits for the
-        first and then finds its result.
+        outlive a crash. The content hash is that of the files and of the artefacts among the
+        inputs; files named in ``volatile`` (timings, logs) are checksummed but do not count. A
+        second process that builds the same thing waits for the first and then finds its result.
         """
         from filelock import FileLock
 
@@ -122,8 +122,12 @@ class Store:
             files = {path: _describe(scratch / path) for path in _files(scratch)}
             counted = {path: said["sha256"] for path, said in files.items() if path not in volatile}
             now = datetime.now(UTC).isoformat(timespec="seconds")
+            # Artefacts below are read through this one (a model by way of its mixture), so their
+            # versions count; a dataset's commit does not: equal rows stop the wave there.
+            below = {name: version for name, version in inputs.items() if _NAME.fullmatch(name)}
+            content = digest({"files": counted, "inputs": below})
             manifest = Manifest(
-                name, digest(counted), code_version, dict(inputs), parameters, files, facts, now
+                name, content, code_version, dict(inputs), parameters, files, facts, now
             )
             path = self._commit(scratch, folder, manifest)
             self._point(folder, key, manifest)

@@ -4,6 +4,7 @@ import dagster as dg
 
 from assets.definitions import all_assets, all_jobs
 from assets.partitions import Plan
+from deployments.local import retention
 from deployments.local.settings import Settings
 from muppet_dag import recipes
 from resources.launcher import Launcher
@@ -17,7 +18,8 @@ def build(settings: Settings) -> dg.Definitions:
     plan = Plan(recipes.load_all(*folders), settings.model)
     return dg.Definitions(
         assets=all_assets(plan),
-        jobs=all_jobs(),
+        jobs=[*all_jobs(), retention.forget_old_runs],
+        schedules=[retention.schedule],
         resources={
             "store": ArtefactStore(home=str(settings.home)),
             "source": DatasetSource(source=settings.source),

@@ -7,8 +7,9 @@ window of a long passage, or a document with its summary.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +78,11 @@ def tokenize(
     _check_fits(model_folder, spec)
     ids = pa.uint16() if tokenizer.get_vocab_size() <= 2**16 else pa.uint32()
     facts: dict[str, Any] = {"family": task.family, "spec": asdict(spec), "splits": {}}
+    encode = partial(_ENCODE[task.family], tokenizer, task, spec)
     for split in shards.splits(shard_folder):
         counts = {"rows": 0, "examples": 0, "tokens": 0, "longest": 0, "full": 0}
         with pa.ipc.new_file(str(folder / f"{split}.arrow"), schema(ids)) as writer:
-            for rows in _token_batches(task, tokenizer, shard_folder, split, spec):
+            for rows in _token_batches(encode, shard_folder, split):
                 _count(counts, rows, spec)
                 writer.write_batch(_record_batch(rows, schema(ids)))
         facts["splits"][split] = counts
@@ -113,35 +115,32 @@ class _Row:
 
 
 def _token_batches(
-    task: Task, tokenizer: Tokenizer, folder: Path, split: str, spec: TokenSpec
+    encode: Callable[[dict, int], list[_Row]], folder: Path, split: str
 ) -> Iterator[list[_Row]]:
     """Token rows of a split, a few thousand shard rows at a time."""
-    encode = {
-        "classification": _classification,
-        "commonsense": _commonsense,
-        "mrc": _mrc,
-        "summarization": _summarization,
-    }[task.family]
     first = 0
     for batch in shards.batches(folder, split):
         for at in range(0, batch.num_rows, BATCH_ROWS):
-            part = batch.slice(at, BATCH_ROWS)
-            yield encode(tokenizer, part.to_pydict(), first + at, spec)
+            yield encode(batch.slice(at, BATCH_ROWS).to_pydict(), first + at)
         first += batch.num_rows
 
 
-def _classification(tokenizer: Tokenizer, rows: dict, first: int, spec: TokenSpec) -> list[_Row]:
+def _classification(
+    tokenizer: Tokenizer, task: Task, spec: TokenSpec, rows: dict, first: int
+) -> list[_Row]:
+    """A text or a pair; a regression score is brought to [0, 1]."""
     pairs = [_pair(a, b) for a, b in zip(rows["text"], rows["query"], strict=True)]
     tokenizer.enable_truncation(spec.max_length, strategy="longest_first")
     encoded = tokenizer.encode_batch_fast(pairs)
-    labels = zip(rows["label"], rows["score"], strict=True)
-    return [
-        _Row(first + i, [e], label=label, score=score)
-        for i, (e, (label, score)) in enumerate(zip(encoded, labels, strict=True))
-    ]
+    low, high = task.score_range or (0.0, 1.0)
+    scores = [None if score is None else (score - low) / (high - low) for score in rows["score"]]
+    labelled = enumerate(zip(encoded, rows["label"], scores, strict=True))
+    return [_Row(first + i, [e], label=label, score=score) for i, (e, label, score) in labelled]
 
 
-def _commonsense(tokenizer: Tokenizer, rows: dict, first: int, spec: TokenSpec) -> list[_Row]:
+def _commonsense(
+    tokenizer: Tokenizer, _task: Task, spec: TokenSpec, rows: dict, first: int
+) -> list[_Row]:
     """All candidates of a question stay in one row: context, then question with candidate."""
     tokenizer.enable_truncation(spec.max_length, strategy="longest_first")
     columns = zip(rows["text"], rows["query"], rows["choices"], strict=True)
@@ -163,7 +162,9 @@ def _candidate(text: str, query: str | None, choice: str) -> str | tuple[str, st
     return text, f"{query} {choice}" if query else choice
 
 
-def _summarization(tokenizer: Tokenizer, rows: dict, first: int, spec: TokenSpec) -> list[_Row]:
+def _summarization(
+    tokenizer: Tokenizer, _task: Task, spec: TokenSpec, rows: dict, first: int
+) -> list[_Row]:
     tokenizer.enable_truncation(spec.max_length)
     sources = tokenizer.encode_batch_fast(rows["text"])
     tokenizer.enable_truncation(spec.max_target_length)
@@ -172,7 +173,7 @@ def _summarization(tokenizer: Tokenizer, rows: dict, first: int, spec: TokenSpec
     return [_Row(first + i, [source], target=target.ids) for i, (source, target) in both]
 
 
-def _mrc(tokenizer: Tokenizer, rows: dict, first: int, spec: TokenSpec) -> list[_Row]:
+def _mrc(tokenizer: Tokenizer, _task: Task, spec: TokenSpec, rows: dict, first: int) -> list[_Row]:
     """Sliding windows over the passage; the question is never cut short by them.
 
     A window that does not hold the whole answer has the span (0, 0), the no-answer position.
@@ -185,6 +186,14 @@ def _mrc(tokenizer: Tokenizer, rows: dict, first: int, spec: TokenSpec) -> list[
         for window in [encoding, *encoding.overflowing]:
             out.append(_window(first + i, window, answers))
     return out
+
+
+_ENCODE = {
+    "classification": _classification,
+    "commonsense": _commonsense,
+    "mrc": _mrc,
+    "summarization": _summarization,
+}
 
 
 def _window(example: int, window: Encoding, answers: list[dict]) -> _Row:

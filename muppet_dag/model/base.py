@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from muppet_dag import hub
 from muppet_dag.errors import BadConfig, SourceError
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
@@ -22,8 +25,7 @@ OTHERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json
           "generation_config.json")  # fmt: skip
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
-_ID = re.compile(r"\w[\w.\-]*(/\w[\w.\-]*)?")
-_ASK_S = 30.0  # seconds to wait for an answer of the Hub's API
+_INSTEAD = "a local folder as base model"
 
 
 def base_version(
@@ -69,7 +71,7 @@ def _folder(base: str) -> Path | None:
     folder = Path(base).expanduser()
     if base and folder.is_dir():
         return folder.resolve()
-    if not _ID.fullmatch(base) or ".." in base:
+    if not hub.is_repository(base):
         raise BadConfig(
             f"base model {base!r}: neither a folder nor the name of a Hub model such as "
             "FacebookAI/roberta-base"
@@ -113,15 +115,8 @@ def _copy(folder: Path, directory: Path) -> str:
 def _content_hash(files: dict[str, Path]) -> str:
     total = hashlib.sha256()
     for name, path in files.items():
-        at = path.stat()
-        total.update(f"{name}\0{_file_hash(path, at.st_size, at.st_mtime_ns)}\n".encode())
+        total.update(f"{name}\0{hub.file_hash(path)}\n".encode())
     return f"sha256-{total.hexdigest()[:32]}"
-
-
-@lru_cache(maxsize=256)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ask(base: str, revision: str, endpoint: str | None):
@@ -130,9 +125,9 @@ def _ask(base: str, revision: str, endpoint: str | None):
 
     api = HfApi(endpoint=endpoint)
     try:
-        return api.model_info(base, revision=revision, files_metadata=True, timeout=_ASK_S)
-    except _troubles() as error:
-        raise _explained(error, base, revision, api.endpoint) from error
+        return api.model_info(base, revision=revision, files_metadata=True, timeout=hub.ASK_S)
+    except hub.troubles() as error:
+        raise _explained(error, base, revision, endpoint) from error
 
 
 def _download(base: str, revision: str, endpoint: str | None, directory: Path) -> str:
@@ -147,7 +142,7 @@ def _download(base: str, revision: str, endpoint: str | None, directory: Path) -
             home = snapshot_download(
                 base, revision=info.sha, endpoint=endpoint, allow_patterns=names
             )
-        except _troubles() as error:
+        except hub.troubles() as error:
             raise _explained(error, base, revision, endpoint) from error
         for name in names:
             _take(Path(home, name), directory / name, sizes[name], f"hub:{base} at {info.sha}")
@@ -155,15 +150,20 @@ def _download(base: str, revision: str, endpoint: str | None, directory: Path) -
     return info.sha
 
 
-def _take(cached: Path, target: Path, listed, where: str) -> None:
+def _explained(error: Exception, base: str, revision: str, endpoint: str | None) -> SourceError:
+    from huggingface_hub import HfApi
+
+    page = f"{HfApi(endpoint=endpoint).endpoint}/{base}"
+    return hub.explained(error, page, f"hub:{base}, revision {revision}", _INSTEAD)
+
+
+def _take(cached: Path, target: Path, listed: RepoSibling, where: str) -> None:
     """Copy a file out of the Hub's cache if it is what the Hub lists, else remove it there."""
     shutil.copyfile(cached, target)
-    size = target.stat().st_size
-    digest = _file_hash(target, size, target.stat().st_mtime_ns) if listed.lfs else None
-    if size != listed.size or (listed.lfs and digest != listed.lfs.sha256):
-        cached.resolve().unlink(missing_ok=True)
-        cached.unlink(missing_ok=True)
-        raise SourceError(f"{where}: broken copy of {target.name}; removed, try again", retry=True)
+    if wrong := hub.broken(target, listed):
+        hub.forget(cached)
+        text = f"{where}: broken copy of {target.name}, {wrong}; removed, try again"
+        raise SourceError(text, retry=True)
 
 
 def _check_config(directory: Path, where: str) -> dict[str, str | bool]:
@@ -233,38 +233,3 @@ def _make_tokenizer(directory: Path, where: str) -> None:
         raise SourceError(
             f"{where}: no {TOKENIZER}, and none can be made from the vocabulary ({error})"
         ) from error
-
-
-def _troubles() -> tuple[type[Exception], ...]:
-    from huggingface_hub import errors
-
-    xet = getattr(errors, "XetDownloadError", OSError)  # not in every version
-    return (errors.HTTPError, errors.EntryNotFoundError, xet, OSError, ValueError)
-
-
-def _explained(error: Exception, base: str, revision: str, endpoint: str | None) -> SourceError:
-    """What happened and what to do. Never the library's own text, which may hold a signed URL."""
-    from huggingface_hub import constants, errors
-
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-        error = error.__cause__  # the library wraps what kept it from the Hub
-    page = f"{endpoint or constants.ENDPOINT}/{base}"
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    passes = status in (408, 429) or status >= 500
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        text = "offline mode is on. Unset HF_HUB_OFFLINE, or name a local folder as base model"
-    elif isinstance(error, errors.GatedRepoError):
-        text = f"access is gated. Accept the terms at {page} and set HF_TOKEN"
-    elif isinstance(error, errors.RepositoryNotFoundError):
-        text = f"{page} is not there, or private. Check the name; if private, set HF_TOKEN"
-    elif isinstance(error, errors.RevisionNotFoundError):
-        text = f"{page} has no such revision"
-    elif status:
-        text = f"{page} answers {status}. Check HF_TOKEN and HF_ENDPOINT, or try again later"
-    elif isinstance(error, errors.HTTPError):
-        text, passes = f"{page} cannot be reached. Check network and HF_ENDPOINT", True
-    else:
-        what = getattr(error, "strerror", None) or type(error).__name__
-        text = f"the download from {page} failed ({what}). Check disk, cache (HF_HOME) and name"
-        passes = type(error) is OSError and not error.errno  # a short download
-    return SourceError(f"hub:{base}, revision {revision}: {text}", retry=passes)

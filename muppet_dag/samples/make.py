@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muppet_dag import catalogue
+from muppet_dag.manifest import digest
 from muppet_dag.samples import classification, commonsense, mrc, summarization
 from muppet_dag.samples.schema import Sample, arrow_schema
 from muppet_dag.samples.writer import Writer
@@ -57,3 +58,9 @@ def table(task: str, split: str, count: int, seed: int) -> pa.Table:
         # Real training sets repeat a few texts, under another id.
         rows[-1] = rows[-1 - count // 2] | {k: rows[-1][k] for k in _KEYS & rows[-1].keys()}
     return pa.Table.from_pylist(rows, schema=arrow_schema(columns))
+
+
+def version() -> str:
+    """Hash of what decides the samples: this package's code and the catalogue's entries."""
+    code = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return digest([code, {name: task.fingerprint for name, task in catalogue.TASKS.items()}])

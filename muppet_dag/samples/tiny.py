@@ -28,6 +28,7 @@ def make(kind: str, folder: Path) -> dict[str, Any]:
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     vocabulary = _write_tokenizer(Path(folder))
     config = _config(kind, len(vocabulary))
     model = (

@@ -1,0 +1,169 @@
+"""``make demo``: the whole DAG through Dagster, from datasets to the leaderboard.
+
+The same assets that the UI materializes, run one after the other in this process, with a progress
+display. A dataset that fails is left out and named at the end; the rest goes on.
+"""
+
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dagster as dg
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from assets.partitions import Plan
+from deployments.local.definitions import build
+from deployments.local.home import prepare
+from deployments.local.settings import Settings
+from muppet_dag import recipes
+from muppet_dag.catalogue import TASKS
+from muppet_dag.errors import MuppetError
+
+RECIPES = ("demo", "demo-bart")
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class Runner:
+    """Runs assets of the code location in this process and shows how far they are."""
+
+    defs: dg.Definitions
+    instance: dg.DagsterInstance
+    progress: Progress
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def run(self, title: str, keys: Sequence[dg.AssetKey], partition: str | None = None, ops: dict | None = None) -> bool:  # fmt: skip
+        """Materialize assets in one run; failures are noted by asset. True if all went well."""
+        job = self.defs.resolve_implicit_global_asset_job_def()
+        run_id = str(uuid.uuid4())
+        with self._shown(title, run_id, len(keys)):
+            result = job.execute_in_process(
+                asset_selection=list(keys), partition_key=partition, instance=self.instance,
+                run_config={**_QUIET, "ops": ops or {}}, run_id=run_id, raise_on_error=False,
+                tags={"muppet/demo": title},
+            )  # fmt: skip
+        for event in result.all_events:
+            if event.is_step_failure:
+                where = f"{event.step_key} {partition or ''}".strip()
+                self.failures[where] = _reason(event)
+        return result.success
+
+    def observe(self) -> None:
+        """Record the version of every dataset repository."""
+        job = self.defs.resolve_job_def("observe")
+        job.execute_in_process(instance=self.instance, run_config=_QUIET, raise_on_error=False)
+
+    @contextmanager
+    def _shown(self, title: str, run_id: str, steps: int) -> Iterator[None]:
+        """A progress bar fed by the run's events, read from another thread."""
+        bar, done = self.progress.add_task(title, total=steps, note=""), threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(run_id, bar, done), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            self.progress.update(bar, completed=steps, note="")
+
+    def _watch(self, run_id: str, bar: int, done: threading.Event) -> None:
+        cursor = None
+        while not done.wait(0.5):
+            if not self.instance.has_run(run_id):
+                continue
+            page = self.instance.get_records_for_run(run_id, cursor=cursor)
+            cursor = page.cursor
+            for record in page.records:
+                entry = record.event_log_entry
+                event = entry.dagster_event
+                if event is None:
+                    self.progress.update(bar, note=entry.user_message[:60])
+                elif event.is_step_success or event.is_step_failure:
+                    self.progress.advance(bar)
+
+
+def main(steps: int = typer.Option(0, help="Steps of pre-finetuning; 0: as the recipes say")) -> None:
+    """Materialize the whole DAG with the demo recipes."""
+    started, console = time.perf_counter(), Console()
+    try:
+        settings = Settings.read()
+        prepare(settings)
+        defs = build(settings)
+    except MuppetError as error:
+        console.print(f"[red]{error}")
+        raise typer.Exit(1) from None
+    folders = [settings.recipes] if settings.recipes else []
+    plan = Plan({name: recipes.get(name, *folders) for name in RECIPES}, settings.model)
+    columns = (TextColumn("{task.description:28}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        dg.DagsterInstance.get() as instance,
+        Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress,
+    ):
+        runner = Runner(defs, instance, progress)
+        materialize(runner, plan, steps or None)
+    closing(console, settings, runner.failures, time.perf_counter() - started)
+
+
+def materialize(runner: Runner, plan: Plan, steps: int | None) -> None:
+    """The way through the DAG, top to bottom; each floor takes what the one above has made."""
+    runner.observe()
+    read = sorted({task for recipe in plan.recipes.values() for task in plan.tasks(recipe)})
+    runner.run("shards", [dg.AssetKey(["shards", name]) for name in read])
+    made = [name for name in read if f"shards__{name}" not in runner.failures]
+    for recipe in plan.recipes.values():
+        runner.run(f"base model of {recipe.name}", [dg.AssetKey(["base_model"])], plan.base(recipe))
+        keys = [dg.AssetKey(["tokens", name]) for name in plan.tasks(recipe) if name in made]
+        runner.run(f"tokens of {recipe.name}", keys, plan.tokenizer(recipe))
+    for recipe in plan.recipes.values():
+        ops = {"mixture": {"config": {"steps": steps}}} if steps else None
+        keys = [dg.AssetKey(["mixture"]), dg.AssetKey(["prefinetuned"])]
+        runner.run(f"pre-finetuning {recipe.name}", keys, recipe.name, ops)
+    for key in plan.downstream:
+        runner.run(f"{key}", [dg.AssetKey(["finetuned"]), dg.AssetKey(["evaluation"])], key)
+    runner.run("leaderboard", [dg.AssetKey(["leaderboard"])])
+
+
+def closing(console: Console, settings: Settings, failures: dict[str, str], seconds: float) -> None:
+    """Print the leaderboard, what failed, and where things lie."""
+    import pyarrow.parquet as pq
+
+    from muppet_dag.evaluation.leaderboard import print_table
+    from muppet_dag.manifest import Store
+
+    board = Store(settings.home).current("leaderboard/all")
+    if board:
+        print_table(pq.read_table(board.path / "leaderboard.parquet"), console)
+    for where, why in failures.items():
+        console.print(f"[red]left out[/] {where}: {why}", soft_wrap=True, highlight=False)
+    console.print(f"\n{len(TASKS)} tasks in the catalogue; {seconds:.0f} s in all. Where things lie:")
+    places = {
+        "artefacts": settings.home,
+        "leaderboard": board.path if board else "not made",
+        "models": settings.home / "prefinetuned",
+        "W&B runs": settings.home / "wandb",
+    }
+    for name, place in places.items():
+        console.print(f"  {name:12} {place}", soft_wrap=True, highlight=False)
+    console.print("  the DAG      make ui (with the same settings)")
+    others = [where for where in failures if not where.startswith(("shards__", "tokens__"))]
+    if others or not board:
+        sys.exit(1)
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error and error.cause:
+        error = error.cause
+    return error.message.strip() if error else event.message
+
+
+if __name__ == "__main__":
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

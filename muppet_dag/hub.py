@@ -1,0 +1,154 @@
+"""What reading datasets and reading models from the Hugging Face Hub have in common.
+
+Which names are repositories, whether a copy holds the right bytes, which errors may pass, and
+what to tell people about those that do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muppet_dag.errors import SourceError
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
+#: Seconds to wait for an answer of the Hub's API.
+ASK_S = 30.0
+
+_REPOSITORY = re.compile(r"\w[\w.\-]*(/\w[\w.\-]*)?")
+
+
+def is_repository(name: str) -> bool:
+    """Whether this is ``name`` or ``namespace/name``, which cannot climb out of a folder."""
+    return bool(_REPOSITORY.fullmatch(name)) and ".." not in name
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file; computed anew only when its size or modification time has changed."""
+    at = path.stat()
+    return _file_hash(path, at.st_size, at.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+    return _digest(path, hashlib.sha256())
+
+
+def broken(path: Path, listed: RepoSibling) -> str:
+    """What is wrong with a download, or nothing: its size and its hash (LFS: SHA-256, else git's)
+    are compared with what the Hub lists."""
+    size = path.stat().st_size
+    if listed.size not in (None, size):
+        return f"{size} bytes instead of {listed.size}"
+    if listed.lfs and _digest(path, hashlib.sha256()) != listed.lfs.sha256:
+        return "its SHA-256 is not the one that the Hub lists"
+    if not listed.lfs and listed.blob_id:
+        head = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        return "" if _digest(path, head) == listed.blob_id else "its git hash is not the Hub's"
+    return ""
+
+
+def forget(path: Path) -> None:
+    """Remove a file of the cache and the blob it links to, so that it is downloaded anew."""
+    blob = path.resolve()
+    path.unlink(missing_ok=True)
+    blob.unlink(missing_ok=True)
+
+
+def troubles() -> tuple[type[Exception], ...]:
+    """The errors that a call into huggingface_hub may raise for reasons outside this program."""
+    from huggingface_hub import errors
+
+    xet = getattr(errors, "XetDownloadError", OSError)  # not in every version
+    return (errors.HTTPError, errors.EntryNotFoundError, xet, OSError, ValueError)
+
+
+def try_again(error: BaseException) -> bool:
+    """Whether to repeat here: not what the library has repeated itself before it gave up."""
+    return _cause(error) is error and may_pass(error)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same call may work later: no connection, 408, 429, 5xx, a short download."""
+    from huggingface_hub import errors
+
+    error = _cause(error)
+    if isinstance(error, SourceError):
+        return error.retry
+    if isinstance(error, errors.HfHubHTTPError):
+        return error.response.status_code in (408, 429) or error.response.status_code >= 500
+    if isinstance(error, (errors.OfflineModeIsEnabled, errors.FileMetadataError)):
+        return False
+    # A short download is a bare OSError; those of the disk (full, forbidden) carry a number.
+    return isinstance(error, errors.HTTPError) or (type(error) is OSError and not error.errno)
+
+
+def asked_wait(error: BaseException | None) -> float:
+    """Seconds that the Hub asks to wait: Retry-After, or the reset time of an empty quota."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    said = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", ""))
+    said = said or re.search(r"r=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))
+    return float(said[1]) if said else 0.0
+
+
+def explained(error: Exception, page: str, where: str, instead: str) -> SourceError:
+    """What happened at ``page``, what to do, and whether it may pass.
+
+    ``where`` names what was asked for and ``instead`` what serves without a network. The
+    library's own text is never shown: it may hold a signed URL.
+    """
+    retry = may_pass(error)
+    error = _cause(error)
+    text = _known(error, page, instead) or _by_status(error, page)
+    return SourceError(f"{where}: {text}", retry=retry)
+
+
+def _known(error: BaseException, page: str, instead: str) -> str | None:
+    from huggingface_hub import errors
+
+    words: list[tuple[type[BaseException], str]] = [
+        (errors.OfflineModeIsEnabled,
+         "offline mode is on, so the commit cannot be asked for. Unset HF_HUB_OFFLINE, or name "
+         + instead),
+        (errors.GatedRepoError,
+         f"access is gated. Accept the terms at {page} and set HF_TOKEN to that account's token"),
+        (errors.RepositoryNotFoundError,
+         f"{page} is not there, or private. Check the name; if private, set HF_TOKEN"),
+        (errors.RevisionNotFoundError, f"{page} has no such revision. Check branch or commit"),
+        (errors.RemoteEntryNotFoundError, f"{page} lists a file but does not hold it"),
+        (errors.FileMetadataError, f"{page} is not served by a Hub. Check HF_ENDPOINT and proxies"),
+    ]  # fmt: skip
+    return next((text for kind, text in words if isinstance(error, kind)), None)
+
+
+def _by_status(error: BaseException, page: str) -> str:
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status in (401, 403):
+        return f"{page} refuses access ({status}). Check HF_TOKEN and what it may read"
+    if status:
+        return f"{page} answers {status}. Try again later, or check HF_ENDPOINT"
+    if isinstance(error, errors.HTTPError):
+        return f"{page} cannot be reached ({type(error).__name__}). Check network and HF_ENDPOINT"
+    what = getattr(error, "strerror", None) or type(error).__name__
+    return f"the download from {page} failed ({what}). Check disk, cache (HF_HOME) and name"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the library wraps when a file is neither to be had nor in the cache."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    return (isinstance(error, LocalEntryNotFoundError) and error.__cause__) or error
+
+
+def _digest(path: Path, total: hashlib._Hash) -> str:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
