@@ -92,8 +92,8 @@ def mapped(path: Path, scratch: Path, *, batched: bool = False) -> int:
     rows = datasets.load_dataset(
         "parquet", data_files={"train": str(path)}, split="train", cache_dir=str(scratch)
     )
-    names = rows.column_names
-    return rows.map(rename, batched=batched, remove_columns=names, load_from_cache_file=False).num_rows
+    made = rows.map(rename, batched=batched, remove_columns=rows.column_names)
+    return made.num_rows
 
 
 def rename(row: dict) -> dict:
@@ -130,7 +130,8 @@ def texts(draw: np.random.Generator, words: pa.Array, mean: int) -> pa.Array:
     lengths = np.maximum(draw.poisson(mean, ROWS), 1)
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     ranks = (len(words) ** draw.random(ends[-1])).astype(np.int32) - 1  # Zipf: 1 / rank
-    return pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), words.take(pa.array(ranks))), " ")
+    rows = pa.ListArray.from_arrays(pa.array(ends), words.take(pa.array(ranks)))
+    return pc.binary_join(rows, " ")
 
 
 def report(times: dict[str, tuple[str, list[float]]]) -> None:

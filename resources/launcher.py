@@ -1,5 +1,6 @@
 """Starts training processes with torchrun and listens to them through Dagster Pipes."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,10 +37,12 @@ class Launcher(dg.ConfigurableResource):
                     stack.enter_context(
                         follow(job.parent / "metrics.jsonl", stack.enter_context(tracked))
                     )
-                dg.PipesSubprocessClient().run(
-                    context=context, command=command(jobs, self.workers, self.torchrun),
-                    env=environment(self.workers),
-                )  # fmt: skip
+                with warnings.catch_warnings():  # Pipes warns of its own preview features
+                    warnings.simplefilter("ignore", dg.PreviewWarning)
+                    dg.PipesSubprocessClient().run(
+                        context=context, command=command(jobs, self.workers, self.torchrun),
+                        env=environment(self.workers),
+                    )  # fmt: skip
 
         return run
 

@@ -25,7 +25,6 @@ from muppet_dag import recipes
 from muppet_dag.catalogue import TASKS
 from muppet_dag.errors import MuppetError
 
-RECIPES = ("demo", "demo-bart")
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -99,7 +98,9 @@ def main(steps: int = typer.Option(0, help="Steps of pre-finetuning; 0: as the r
         console.print(f"[red]{error}")
         raise typer.Exit(1) from None
     folders = [settings.recipes] if settings.recipes else []
-    plan = Plan({name: recipes.get(name, *folders) for name in RECIPES}, settings.model)
+    # With a real encoder the recipe "small" takes the place of the tiny one's.
+    names = ("small" if settings.chose_model else "demo", "demo-bart")
+    plan = Plan({name: recipes.get(name, *folders) for name in names}, settings.model)
     columns = (TextColumn("{task.description:28}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         dg.DagsterInstance.get() as instance,

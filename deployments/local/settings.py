@@ -7,13 +7,16 @@ from pathlib import Path
 from muppet_dag.errors import BadConfig
 
 
+DEFAULT_MODEL = "FacebookAI/roberta-base"
+
+
 @dataclass(frozen=True)
 class Settings:
     """Each field is one variable of the environment; the README has the table.
 
     ``home``: MUPPET_HOME, where artefacts and Dagster's own files live.
     ``source``: MUPPET_SOURCE, ``hub``, ``samples``, or a folder laid out as the Hub.
-    ``model``: MUPPET_MODEL, the base model of recipes that name none.
+    ``model``: MUPPET_MODEL, the base model of recipes that name none (a Hub id or a folder).
     ``recipes``: MUPPET_RECIPES, a folder with more recipes.
     ``workers``: MUPPET_WORKERS, training processes on this machine, one per GPU.
     """
@@ -36,10 +39,15 @@ class Settings:
         return cls(
             home=Path(os.environ.get("MUPPET_HOME") or "~/.muppet-dag").expanduser().resolve(),
             source=_place(os.environ.get("MUPPET_SOURCE") or "hub"),
-            model=_place(os.environ.get("MUPPET_MODEL") or "tiny-bert"),
+            model=_place(os.environ.get("MUPPET_MODEL") or DEFAULT_MODEL),
             recipes=Path(recipes) if recipes else None,
             workers=int(workers),
         )
+
+    @property
+    def chose_model(self) -> bool:
+        """Whether a base model was named."""
+        return self.model != DEFAULT_MODEL
 
 
 def _place(value: str) -> str:

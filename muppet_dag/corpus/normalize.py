@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.corpus.schema import SCHEMA
-from muppet_dag.corpus.shards import BATCH_ROWS, ShardWriter
-from muppet_dag.errors import BadData
+from muppet_dag.corpus.shards import BATCH_ROWS, ShardWriter, rebatch
+from muppet_dag.errors import BadData, MuppetError
 
 #: Raise when the same raw rows would give other shards.
 VERSION = "1"
@@ -74,12 +75,14 @@ def _normalize_split(
     for batch in stream(task, part, paths, role=role, memory=memory):
         kept, why = _keep(batch)
         dropped.update(why)
-        rows = pa.array(range(seen, seen + batch.num_rows), pa.int64())
+        rows = pa.array(np.arange(seen, seen + batch.num_rows))
         seen += batch.num_rows
         if kept is not None:
             batch, rows = batch.filter(kept), rows.filter(kept)
         writer.write(_finish(task, role, batch, rows))
-        unanswerable += pc.sum(pc.equal(pc.list_value_length(batch.column("answers")), 0)).as_py() or 0
+        if task.family == "mrc":
+            lengths = pc.list_value_length(batch.column("answers"))
+            unanswerable += pc.sum(pc.equal(lengths, 0)).as_py() or 0
     writer.close()
     elsewhere = dropped.pop(_ELSEWHERE, 0)
     if writer.rows == 0:
@@ -100,24 +103,42 @@ def stream(
 
     con = duckdb.connect(config={"memory_limit": memory, "autoinstall_known_extensions": "false"})
     con.execute("SET enable_progress_bar = false")
+    # Room to read ahead: DuckDB's threads go on while the last batch is checked and written.
+    con.execute("SET streaming_buffer_size = '64MB'")
     try:
-        yield from con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS)
-    except duckdb.BinderException as error:
-        raise BadData(
-            f"a raw column is missing or has changed ({_first_line(error)})",
-            task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
-            fix=f"The raw columns are now: {', '.join(_raw_columns(paths))}.",
-        ) from error  # fmt: skip
-    except duckdb.ConversionException as error:
-        raise _locate_conversion(con, task, role, part, paths, error) from error
-    except (duckdb.InvalidInputException, duckdb.IOException) as error:
-        raise BadData(
-            f"a raw file cannot be read ({_first_line(error)})",
-            task=task.name, split=role, expected="complete parquet files",
-            fix="Delete the damaged file so that it is fetched again.",
-        ) from error  # fmt: skip
+        # A batch of DuckDB's ends with each row group of the file, which may be small.
+        yield from rebatch(con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS))
+    except (duckdb.Error, OSError) as error:
+        raise _explained(con, task, role, paths, error) from error
     finally:
         con.close()
+
+
+def _explained(con, task: Task, role: str, paths: Sequence[Path], error: Exception) -> MuppetError:
+    """What DuckDB's error means to the user.
+
+    Behind the first batch errors come by way of Arrow, as OSError with the kind in the text only.
+    """
+    said = _first_line(error)
+    if said.startswith("Out of Memory"):
+        return MuppetError(f"task {task.name!r}, split {role!r}: {said}")
+    if said.startswith("Binder Error"):
+        return BadData(
+            f"a raw column is missing or has changed ({said})",
+            task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
+            fix=f"The raw columns are now: {', '.join(_raw_columns(paths))}.",
+        )  # fmt: skip
+    if said.startswith("Conversion Error"):
+        return _locate_conversion(con, task, role, paths, said)
+    return _unreadable(task, role, said)
+
+
+def _unreadable(task: Task, role: str, said: str) -> BadData:
+    return BadData(
+        f"a raw file cannot be read ({said})",
+        task=task.name, split=role, expected="complete parquet files",
+        fix="Delete the damaged file so that it is fetched again.",
+    )  # fmt: skip
 
 
 def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
@@ -136,7 +157,10 @@ def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
         if task.family == "mrc"
         else "NULL::INTEGER"
     )
-    return f"SELECT *, {_dropped(task, part)} AS dropped, {span} AS bad_span FROM ({inner})"
+    return (
+        f"SELECT * EXCLUDE (drop_why), {_dropped(task, part)} AS dropped, {span} AS bad_span "
+        f"FROM ({inner})"
+    )
 
 
 def _dropped(task: Task, part: Slice) -> str:
@@ -154,7 +178,11 @@ def _dropped(task: Task, part: Slice) -> str:
     }[task.family]
     cases.append(f"WHEN {unlabelled} THEN 'unlabelled'")
     if task.family != "commonsense":  # a commonsense question needs no context
-        cases.append("WHEN coalesce(trim(text), '') = '' THEN 'empty text'")
+        # trim copies its text, which would take as long as all the rest: a text that opens with a
+        # visible sign of ASCII is not empty.
+        visible = "coalesce(unicode(text) BETWEEN 33 AND 126, false)"
+        blank = f"CASE WHEN {visible} THEN false ELSE coalesce(trim(text), '') = '' END"
+        cases.append(f"WHEN {blank} THEN 'empty text'")
     return f"CASE {' '.join(cases)} END"
 
 
@@ -177,9 +205,22 @@ def _finish(task: Task, role: str, batch: pa.RecordBatch, rows: pa.Array) -> pa.
     ids = batch.column("id")
     if ids.null_count:
         made = pc.binary_join_element_wise(role, pc.cast(rows, pa.string()), "/")
-        ids = pc.coalesce(ids, made)
+        ids = made if ids.null_count == len(ids) else pc.coalesce(ids, made)
     columns = [ids if f.name == "id" else batch.column(f.name).cast(f.type) for f in SCHEMA]
+    numbers = (pa.int32(), pa.float32())
+    columns = [_blanked(column) if column.type in numbers else column for column in columns]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _blanked(column: pa.Array) -> pa.Array:
+    """The same numbers, with 0 under nulls: DuckDB leaves there what was in memory, and equal
+    rows would give other bytes."""
+    if not column.null_count:
+        return column
+    if column.null_count == len(column):
+        return pa.nulls(len(column), column.type)
+    absent = column.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(column.fill_null(0).to_numpy(), mask=absent)
 
 
 def _check_values(task: Task, role: str, batch: pa.RecordBatch, rows: pa.Array) -> None:
@@ -226,7 +267,10 @@ def _check_classes(task: Task, role: str, paths: Sequence[Path]) -> None:
 
     expression = task.columns.get("label", "").strip('"')
     for path in paths:
-        metadata = pq.read_schema(path).metadata or {}
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(task, role, f"{path.name}: {_first_line(error)}") from error
         features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         names = features.get(expression, {}).get("names")
         if task.classes and names and len(names) == len(task.classes) and _reordered(names, task.classes):
@@ -248,8 +292,10 @@ def _reordered(names: Sequence[str], classes: Sequence[str]) -> bool:
     return list(names) != list(classes) and sorted(names) == sorted(classes)
 
 
-def _locate_conversion(con, task: Task, role: str, part: Slice, paths, error) -> BadData:
+def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], said: str) -> BadData:
     """Find the column and row that could not be converted, to name them."""
+    import duckdb
+
     files = ", ".join(_quote(str(p)) for p in paths)
     for name, sql in task.columns.items():
         rows = (
@@ -257,15 +303,15 @@ def _locate_conversion(con, task: Task, role: str, part: Slice, paths, error) ->
         )
         bad = f"value IS NOT NULL AND TRY_CAST(value AS {_SQL_TYPES[name]}) IS NULL"
         try:
-            found = con.sql(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
-        except Exception:  # the expression itself fails, then its row cannot be told this way
+            found = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
+        except duckdb.Error:  # the expression itself fails, then its row cannot be told this way
             found = None
         if found:
             return BadData(
                 f"value {str(found[1])[:200]!r}", task=task.name, split=role, column=name,
                 row=found[0], expected=f"a value of type {_SQL_TYPES[name]}",
             )  # fmt: skip
-    return BadData(_first_line(error), task=task.name, split=role)
+    return BadData(said, task=task.name, split=role)
 
 
 def _raw_columns(paths: Sequence[Path]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,22 @@ from muppet_dag.errors import MuppetError
 BATCH_ROWS = 65_536
 #: Rows per file.
 FILE_ROWS = 16 * BATCH_ROWS
+
+
+def rebatch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly ``BATCH_ROWS``; the last one may be smaller."""
+    waiting: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        while held + batch.num_rows >= BATCH_ROWS:
+            cut = BATCH_ROWS - held
+            yield pa.concat_batches([*waiting, batch.slice(0, cut)])
+            waiting, held, batch = [], 0, batch.slice(cut)
+        if batch.num_rows:
+            waiting.append(batch)
+            held += batch.num_rows
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 class ShardWriter:

@@ -81,5 +81,5 @@ def generation(
 
 
 def scale(loss: Tensor, n: Tensor) -> Tensor:
-    """loss / log n, row by row."""
-    return loss / torch.log(n)
+    """loss / log n, row by row. Where n is 1 (no room for the passage) the loss is 0 and stays 0."""
+    return loss / torch.log(n.clamp(min=2))

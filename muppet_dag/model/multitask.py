@@ -109,7 +109,9 @@ def load(
     """
     folder, specs = Path(folder), list(specs)
     generates = any(spec.kind == "generation" for spec in specs)
-    backbone = _load_backbone(folder, generates, dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # of weights that the file lacks, such as an unused pooler's
+        backbone = _load_backbone(folder, generates, dropout)
     saved = _saved_specs(folder)
     tensors = load_file(folder / HEADS) if saved else {}
     heads: dict[str, nn.Module] = {}

@@ -177,8 +177,15 @@ class Recipe(Section):
         for name in (*self.tasks.include, *self.tasks.exclude, *self.finetune.tasks):
             if name not in catalogue:
                 raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in its task lists")
-        chosen = {name for name, family in catalogue.items() if family in self.tasks.families}
-        return sorted((chosen | set(self.tasks.include)) - set(self.tasks.exclude))
+        families = {name for name, family in catalogue.items() if family in self.tasks.families}
+        chosen = (families | set(self.tasks.include)) - set(self.tasks.exclude)
+        for name in sorted(chosen | set(self.finetune.tasks)):
+            if catalogue[name] == "summarization" and self.model.architecture == "encoder":
+                raise BadConfig(
+                    f"recipe {self.name!r}: task {name!r} is a summarization task, which needs "
+                    'model.architecture = "encoder-decoder"'
+                )
+        return sorted(chosen)
 
 
 def slug(base: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from muppet_dag.errors import MuppetError
@@ -41,14 +43,26 @@ def run(job: Job, group: Group, pipes: object = None) -> None:
     model, predictions = Path(job.output) / "model", Path(job.output) / "predictions.arrow"
     if not model.is_dir():
         trainer = Trainer(job, group, pipes)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: setattr(trainer, "stop", True))
-        trainer.run()
+        with _stopping(trainer):
+            trainer.run()
         if trainer.report:
             trainer.report.done({"steps": len(trainer.loader)})
     if job.predict and group.rank == 0 and not predictions.is_file():
         _predict(job, model, predictions, group)
     group.barrier()
+
+
+@contextmanager
+def _stopping(trainer: Trainer) -> Iterator[None]:
+    """While it trains, SIGTERM and SIGINT stop it after its step; elsewhere they end the process
+    at once, where nothing is lost."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(n, lambda *_: setattr(trainer, "stop", True)) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _predict(job: Job, folder: Path, path: Path, group: Group) -> None:

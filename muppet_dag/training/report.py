@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from muppet_dag.manifest import write_atomic
+
 METRICS = "metrics.jsonl"
 
 
@@ -27,7 +29,7 @@ class Report:
         """Forget what was reported at or after ``step``; those steps are taken again."""
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         kept = [line for line in lines if _step(line) < step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        write_atomic(self.path, "".join(f"{line}\n" for line in kept))
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Append one line and show it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +312,7 @@ def test_shards_are_the_same_bytes_with_one_thread_or_two_one_file_or_five(
     cuts = [0, 1, 700, 2048, 3000, table.num_rows]
     parts = [
         write(tmp_path / f"part-{low}.parquet", table.slice(low, high - low))[0]
-        for low, high in zip(cuts, cuts[1:], strict=False)
+        for low, high in pairwise(cuts)
     ]
     made = []
     for threads, files in ((1, whole), (2, whole), (1, parts), (2, parts)):

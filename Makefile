@@ -1,0 +1,48 @@
+# Everything a new machine needs is here: Python 3.11 or newer, make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Settings of the DAG (README, "Settings"). DATA and MODEL are short for the first two.
+DATA ?= $(or $(MUPPET_SOURCE),samples)
+MODEL ?= $(MUPPET_MODEL)
+STEPS ?= 0
+export MUPPET_SOURCE := $(DATA)
+export MUPPET_MODEL := $(MODEL)
+
+.PHONY: help demo ui test test-all lint clean
+
+help:
+	@echo "make demo               the whole DAG on the built-in samples, a few minutes"
+	@echo "make demo DATA=FOLDER MODEL=FOLDER-OR-HUB-ID [STEPS=80]   the same on your data and model"
+	@echo "make ui                 Dagster's UI on the same assets"
+	@echo "make test               the test suite;  make test-all  the slow tests too"
+
+# The stamp is newer than what decides the environment, or the environment is brought up to date.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, this is ' + sys.version"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dag,test]'
+	touch $@
+
+demo: $(VENV)/.ready
+	$(BIN)/python -m deployments.local.demo --steps $(STEPS)
+
+ui: $(VENV)/.ready
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" DAGSTER_HOME="$$($(BIN)/python -m deployments.local.home)" PATH="$(CURDIR)/$(BIN):$$PATH" \
+		$(BIN)/dg dev
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) *.egg-info .pytest_cache .ruff_cache

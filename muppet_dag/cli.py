@@ -1,0 +1,229 @@
+"""The command line: the catalogue, a task's rows, and where an artefact comes from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from muppet_dag.errors import BadConfig, MuppetError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from muppet_dag.catalogue import Task
+    from muppet_dag.manifest import Manifest
+
+app = typer.Typer(
+    help="Massive multi-task pre-finetuning: the catalogue, its rows, and lineage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # locals may hold tokens
+)
+
+_WIDE = 200  # columns where there is no terminal to ask
+_LONGEST = 400  # characters shown of one value
+
+
+@app.command()
+def tasks(
+    family: Annotated[str | None, typer.Option(help="Only the tasks of this family.")] = None,
+) -> None:
+    """List the tasks of the catalogue."""
+    with _told():
+        from muppet_dag import catalogue
+
+        if family not in (None, *catalogue.FAMILIES):
+            raise BadConfig(f"family {family!r}: expected one of {', '.join(catalogue.FAMILIES)}")
+        found = [task for task in catalogue.TASKS.values() if family in (None, task.family)]
+        _print_tasks(found)
+
+
+@app.command()
+def show(
+    task: Annotated[str, typer.Argument(help="A task of the catalogue.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many raw rows.")] = 3,
+    split: Annotated[str, typer.Option(help="Its role: train, validation, …")] = "train",
+    source: Annotated[
+        str, typer.Option(envvar="MUPPET_SOURCE", help="hub, samples, or a folder laid out as it.")
+    ] = "hub",
+    home: Annotated[
+        Path, typer.Option(envvar="MUPPET_HOME", help="Where artefacts live.")
+    ] = Path("~/.muppet-dag"),
+) -> None:  # fmt: skip
+    """Show the first rows of a task, as they come and as they are normalised."""
+    with _told():
+        from muppet_dag import catalogue, pipeline
+        from muppet_dag.manifest import Store
+
+        entry = catalogue.get(task)
+        place = pipeline.open_source(source, Store(home))
+        version = place.version(entry.dataset)
+        files = place.fetch(entry.dataset, version)
+        paths = _files(entry, split, files)
+        typer.echo(f"{place.label(entry.dataset)} at {version}")
+        _print_rows(_raw(paths, rows), _normalised(entry, split, paths, rows), split)
+
+
+@app.command()
+def lineage(
+    path: Annotated[Path, typer.Argument(help="An artefact, or the folder of its versions.")],
+) -> None:
+    """Show what an artefact was made from, down to every dataset's commit."""
+    with _told():
+        from rich.tree import Tree
+
+        from muppet_dag import manifest
+
+        tree = Tree("", hide_root=True)
+        above = [tree]
+        for depth, name, version, said in manifest.lineage(_artefact(path)):
+            del above[depth + 1 :]
+            above.append(above[depth].add(_node(name, version, said)))
+        _console().print(tree)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of data and settings end the program with one line, not with a traceback."""
+    try:
+        yield
+    except MuppetError as error:
+        from rich.console import Console
+
+        line = " ".join(str(error).split())
+        Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def _print_tasks(found: Sequence[Task]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("task", "family", "train rows", "classes", "metrics", "licence", "source"):
+        table.add_column(heading, justify="right" if heading == "train rows" else "left")
+    for task in found:
+        table.add_row(
+            task.name, task.family, _train_rows(task), _classes(task), ", ".join(task.metrics),
+            task.licence, f"{task.dataset.repository} {task.dataset.config}",
+        )  # fmt: skip
+    _console().print(table)
+    typer.echo(f"{len(found)} tasks")
+
+
+def _train_rows(task: Task) -> str:
+    """Official rows of the training split; about, where another part of it serves elsewhere."""
+    part = task.dataset.slices["train"]
+    if part.split not in task.rows:
+        return "–"
+    share = (part.high - part.low) / 100
+    return ("~" if share < 1 else "") + f"{round(task.rows[part.split] * share):,}"
+
+
+def _classes(task: Task) -> str:
+    if task.score_range:
+        return "{:g} to {:g}".format(*task.score_range)
+    return str(len(task.classes)) if task.classes else "–"
+
+
+def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]:
+    slices = task.dataset.slices
+    if role not in slices:
+        raise BadConfig(f"task {task.name!r} has no split {role!r}; it has {', '.join(slices)}")
+    if slices[role].split not in files:
+        there = ", ".join(sorted(files))
+        raise MuppetError(f"the source has no {slices[role].split!r} of {task.name!r}, but {there}")
+    return files[slices[role].split]
+
+
+def _raw(paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
+    import duckdb
+
+    with duckdb.connect() as con:
+        rows = con.read_parquet([str(path) for path in paths]).limit(count)
+        return rows.to_arrow_table().to_pylist()
+
+
+def _normalised(task: Task, role: str, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
+    from muppet_dag.corpus import normalize
+
+    found: list[dict[str, Any]] = []
+    for batch in normalize.stream(task, task.dataset.slices[role], paths, role=role):
+        found += batch.slice(0, count - len(found)).to_pylist()
+        if len(found) == count:
+            break
+    return [{**row, "id": row["id"] or f"{role}/{number}"} for number, row in enumerate(found)]
+
+
+def _print_rows(raw: list[dict[str, Any]], made: list[dict[str, Any]], split: str) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
+    table.add_column("row", justify="right")
+    table.add_column("raw", ratio=1)
+    table.add_column(split, ratio=1)
+    for number, (before, after) in enumerate(zip(raw, made, strict=True)):
+        why, wrong = after.pop("dropped"), after.pop("bad_span")
+        given = _pairs({name: value for name, value in after.items() if value is not None})
+        if why or wrong:
+            said = (
+                f"dropped: {why}" if why else f"answer {wrong - 1} is not at its start in the text"
+            )
+            given.append(f"\n{said}", "red")
+        table.add_row(str(number), _pairs(before), given)
+    _console().print(table)
+
+
+def _pairs(row: Mapping[str, Any]) -> Text:
+    """One line a column: its name, dim, and its value as JSON, cut where it is long."""
+    from rich.text import Text
+
+    text = Text()
+    for index, (name, value) in enumerate(row.items()):
+        said = json.dumps(value, ensure_ascii=False, default=str)
+        said = said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
+        text.append("\n" if index else "").append(f"{name} ", "dim").append(said)
+    return text
+
+
+def _artefact(path: Path) -> Path:
+    """The artefact itself, or the current one of the folder of its versions."""
+    pointer = path / "current"
+    if not pointer.is_file():
+        return path
+    try:
+        return path / json.loads(pointer.read_text())["content_hash"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise MuppetError(f"{pointer}: not the pointer of an artefact") from error
+
+
+def _node(name: str, version: str, manifest: Manifest | None) -> Text:
+    from rich.text import Text
+
+    text = Text(name, "bold" if manifest else "cyan")
+    text.append(f"  {version[:12] if manifest else version}", "not bold dim")
+    return text.append(f"  {_facts(manifest.facts)}" if manifest else "", "not bold")
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    """Rows by split, where there are splits, and else the facts that are short."""
+    if "splits" in facts:
+        rows = ", ".join(f"{role} {said['rows']:,}" for role, said in facts["splits"].items())
+        return f"{rows} rows"
+    plain = ((k, v) for k, v in facts.items() if isinstance(v, int | float | str))
+    short = [f"{name} {value}" for name, value in plain if len(str(value)) < 40]
+    return ", ".join(short[:4])

@@ -1,0 +1,127 @@
+"""Checks find what is wrong with shards, in numbers and rows, and pass what is right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from muppet_dag import catalogue
+from muppet_dag.corpus import shards
+from muppet_dag.corpus.quality import CHECKS, Finding, describe, examine
+from muppet_dag.corpus.schema import SCHEMA
+
+SST2 = replace(catalogue.get("sst2"), rows={"train": 100, "validation": 50})
+
+
+def facts(train: int = 100, validation: int = 50, missing: tuple[str, ...] = ()) -> dict[str, Any]:
+    splits = {"train": {"rows_in": train}, "validation": {"rows_in": validation}}
+    kept = {split: said for split, said in splits.items() if split not in missing}
+    return {"splits": kept, "missing": list(missing)}
+
+
+def folder(tmp_path: Path, rows: list[dict], split: str = "train") -> Path:
+    blank = dict.fromkeys(SCHEMA.names)
+    rows = [{**blank, "id": str(i), **row} for i, row in enumerate(rows)]
+    writer = shards.ShardWriter(tmp_path, split)
+    writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
+    writer.close()
+    return tmp_path
+
+
+def texts(count: int = 100, **columns: list) -> list[dict]:
+    rows = [{"text": f"text {i}", "label": i % 2} for i in range(count)]
+    for name, values in columns.items():
+        for row, value in zip(rows, values, strict=False):
+            row[name] = value
+    return rows
+
+
+def check(name: str, tmp_path: Path, rows: list[dict], said=None, task=SST2) -> Finding:
+    found = {f.name: f for f in examine(task, folder(tmp_path, rows), said or facts())}
+    assert list(found) == list(CHECKS)
+    assert all(found[each].blocking == blocks for each, blocks in CHECKS.items())
+    return found[name]
+
+
+@pytest.mark.parametrize("name", ["sst2", "stsb", "commonsense_qa", "squad_v2", "aeslc"])
+def test_the_samples_pass_all_but_the_official_row_count(bench, name):
+    made = bench.shards(name)
+    found = examine(catalogue.get(name), made.path, made.facts)
+    assert [f.name for f in found if not f.passed] == ["row_count"]
+
+
+def test_one_class_for_nearly_all_rows_blocks(tmp_path):
+    found = check("labels", tmp_path, texts(label=[0] + [1] * 99))
+    assert not found.passed and found.blocking
+    assert found.numbers == {"negative": 1, "positive": 99, "largest_share": 0.99}
+
+
+def test_a_class_without_rows_is_named(tmp_path):
+    found = check("labels", tmp_path, texts(label=[0] * 100))
+    assert not found.passed and "positive" in found.note
+
+
+@pytest.mark.parametrize(("count", "passed"), [(100, True), (99, True), (97, False), (103, False)])
+def test_rows_are_counted_against_the_official_number(tmp_path, count, passed):
+    found = check("row_count", tmp_path, texts(), facts(train=count))
+    assert found.passed == passed and not found.blocking
+    assert (found.numbers["train"], found.numbers["train_official"]) == (count, 100)
+
+
+def test_carved_splits_are_counted_as_a_whole(tmp_path):
+    splits = {"train": "train[5%:]", "validation": "train[:5%]"}
+    task = replace(SST2, dataset=replace(SST2.dataset, splits=splits), rows={"train": 100})
+    found = check("row_count", tmp_path, texts(), facts(95, 5), task)
+    assert found.passed and found.numbers == {"train": 100, "train_official": 100}
+
+
+def test_a_split_that_the_source_lacks_is_told(tmp_path):
+    found = check("splits", tmp_path, texts(), facts(missing=("validation",)))
+    assert not found.passed and "validation" in found.note
+
+
+@pytest.mark.parametrize(("times", "passed"), [(5, True), (8, False)])
+def test_repeated_rows_are_counted_and_shown(tmp_path, times, passed):
+    found = check("duplicates", tmp_path, texts(text=["again"] * times))
+    assert found.passed == passed
+    assert found.numbers == {"duplicates": times - 1, "share": (times - 1) / 100}
+    assert found.rows[0]["text"] == "again" and found.rows[0]["times"] == times
+
+
+def test_equal_texts_with_other_questions_are_no_duplicates(tmp_path):
+    rows = texts(text=["same"] * 100, query=[f"question {i}" for i in range(100)])
+    assert check("duplicates", tmp_path, rows).numbers["duplicates"] == 0
+
+
+@pytest.mark.parametrize("choices", [["a", " "], [""]])
+def test_an_empty_candidate_is_found(tmp_path, choices):
+    rows = texts(choices=[["a", "b"]] * 3 + [choices])
+    found = check("empty_text", tmp_path, rows, task=replace(SST2, family="commonsense"))
+    assert not found.passed and found.numbers == {"rows": 1}
+    assert found.rows[0]["id"] == "3"
+
+
+def test_a_row_with_nothing_to_read_is_found_in_any_split(tmp_path):
+    folder(tmp_path, texts(text=["fine", " "]), "validation")
+    found = check("empty_text", tmp_path, texts())
+    assert not found.passed and [row["id"] for row in found.rows] == ["1"]
+
+
+def test_a_description_tells_classes_lengths_and_a_few_rows(bench):
+    made = bench.shards("sst2")
+    said = describe(catalogue.get("sst2"), made.path)
+    train = shards.read(made.path, "train")
+    lengths = [len(text) for text in train["text"].to_pylist()]
+    assert said["classes"] == {"negative": 48, "positive": 48}
+    assert (said["text_length"]["min"], said["text_length"]["max"]) == (min(lengths), max(lengths))
+    assert [row["id"] for row in said["rows"]] == train["id"].to_pylist()[:5]
+    assert all(value is not None for row in said["rows"] for value in row.values())
+
+
+def test_long_texts_are_shown_cut(tmp_path):
+    folder(tmp_path, texts(text=["x" * 1000]))
+    assert len(describe(SST2, tmp_path)["rows"][0]["text"]) == 160

@@ -1,0 +1,271 @@
+"""Token rows hold all of their shard row, at places that can be trusted, the same every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer
+
+from muppet_dag import catalogue
+from muppet_dag.corpus import shards
+from muppet_dag.corpus.schema import SCHEMA
+from muppet_dag.corpus.tokenize import TokenSpec, tokenize
+from muppet_dag.errors import BadConfig
+
+SPEC = TokenSpec(max_length=64, stride=16, max_target_length=8)
+
+
+@pytest.fixture(scope="module")
+def model(bench) -> Path:
+    return bench.base("tiny-bert").path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model) -> Tokenizer:
+    return Tokenizer.from_file(str(model / "tokenizer.json"))
+
+
+def shard(folder: Path, rows: list[dict]) -> Path:
+    """A shard folder with these rows as its training split."""
+    blank = dict.fromkeys(SCHEMA.names)
+    rows = [{**blank, "id": str(i), "text": "", **row} for i, row in enumerate(rows)]
+    folder.mkdir(exist_ok=True)
+    writer = shards.ShardWriter(folder, "train")
+    writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
+    writer.close()
+    return folder
+
+
+def rows_of(folder: Path, split: str = "train") -> list[dict]:
+    return pa.ipc.open_file(pa.memory_map(str(folder / f"{split}.arrow"))).read_all().to_pylist()
+
+
+def tokens(name: str, rows: list[dict], model: Path, tmp_path: Path, spec=SPEC) -> list[dict]:
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    tokenize(catalogue.get(name), shard(tmp_path / "shards", rows), model, folder, spec)
+    return rows_of(folder)
+
+
+def sequences(row: dict) -> list[list[int]]:
+    """The row's sequences apart."""
+    at, out = 0, []
+    for length in row["lengths"]:
+        out.append(row["input_ids"][at : at + length])
+        at += length
+    assert at == len(row["input_ids"])
+    return out
+
+
+def question(text: str, answer: str = "", query: str = "who owns it ?") -> dict:
+    found = [{"text": answer, "start": text.index(answer)}] if answer else []
+    return {"text": text, "query": query, "answers": found}
+
+
+def said(row: dict, text: str) -> str:
+    """What the row's span says in the passage."""
+    first = row["passage"][0]
+    low, high = 2 * (row["start"] - first), 2 * (row["end"] - first) + 1
+    return text[row["offsets"][low] : row["offsets"][high]]
+
+
+@pytest.mark.parametrize("name", ["squad", "squad_v2"])
+def test_every_span_reads_as_the_answer_in_its_passage(bench, name):
+    table = shards.read(bench.shards(name).path, "train").to_pylist()
+    seen = set()
+    for row in rows_of(bench.tokens(name).path):
+        given = table[row["example"]]
+        if row["end"]:
+            seen.add(row["example"])
+            assert said(row, given["text"]) == given["answers"][0]["text"]
+    assert seen == {i for i, row in enumerate(table) if row["answers"]}
+
+
+@pytest.mark.parametrize("before", ["é", "日本語", "😀 👩‍👩‍👧", "ﬁ ﬂ", "İstanbul", "e\u0301 n\u0303", "\u200b"])  # fmt: skip
+def test_spans_are_right_behind_signs_outside_ascii(model, tmp_path, before):
+    text = f"{before} said : it belongs to Noel {before} ."
+    (row,) = tokens("squad", [question(text, "Noel")], model, tmp_path)
+    assert said(row, text) == "Noel"
+
+
+def test_an_answer_inside_a_longer_token_is_covered_by_it(model, tmp_path):
+    text = "the house 's owner is ann ."
+    (row,) = tokens("squad", [question(text, "hous")], model, tmp_path)
+    assert "hous" in said(row, text)
+
+
+def test_windows_overlap_and_cover_the_whole_passage(model, tokenizer, tmp_path):
+    text = " ".join(f"{i}" for i in range(10, 99)) + " end ."
+    made = tokens("squad", [question(text, "57")], model, tmp_path)
+    assert len(made) > 3
+    reach = 0
+    for row in made:
+        starts, ends = row["offsets"][0::2], row["offsets"][1::2]
+        assert starts[0] <= reach and ends[-1] > reach
+        reach = ends[-1]
+        low, high = row["passage"]
+        assert high - low == len(starts)
+    assert reach == len(text)
+    shared = [
+        len(set(a["offsets"][0::2]) & set(b["offsets"][0::2]))
+        for a, b in zip(made, made[1:], strict=False)
+    ]
+    assert min(shared) >= SPEC.stride
+
+
+def test_a_window_without_the_whole_answer_has_the_no_answer_span(model, tmp_path):
+    text = "ann " * 100 + "zoe"
+    made = tokens("squad", [question(text, "zoe")], model, tmp_path)
+    assert {(row["start"], row["end"]) for row in made[:-1]} == {(0, 0)}
+    assert said(made[-1], text) == "zoe"
+
+
+def test_an_unanswerable_question_has_the_no_answer_span(model, tmp_path):
+    (row,) = tokens("squad_v2", [question("it belongs nowhere .")], model, tmp_path)
+    assert (row["start"], row["end"]) == (0, 0)
+
+
+def test_a_question_stands_whole_in_every_window(model, tokenizer, tmp_path):
+    query = "who owns the house and the boat ?"
+    made = tokens("squad", [question("ann " * 200, query=query)], model, tmp_path)
+    ids = tokenizer.encode(query, add_special_tokens=False).ids
+    assert len(made) > 3
+    for row in made:
+        assert row["input_ids"][1 : 1 + len(ids)] == ids
+        assert row["passage"][0] == len(ids) + 2
+
+
+def test_a_question_longer_than_half_a_window_leaves_room_for_the_passage(model, tmp_path):
+    made = tokens("squad", [question("ann zoe", "zoe", query="why " * 500)], model, tmp_path)
+    assert all(row["width"] <= SPEC.max_length for row in made)
+    assert said(made[-1], "ann zoe") == "zoe"
+
+
+@pytest.mark.parametrize("length", [24, 32])
+def test_short_windows_work_even_with_the_longest_question(model, tmp_path, length):
+    spec = TokenSpec(max_length=length, stride=128)
+    row = question("ann " * 50, query="why " * 50)
+    made = tokens("squad", [row], model, tmp_path, spec)
+    assert made[-1]["offsets"][-1] == len("ann " * 50) - 1
+
+
+@pytest.mark.parametrize("name", ["commonsense_qa", "arc_easy"])
+def test_candidates_stay_together_and_none_is_lost(bench, tokenizer, name):
+    given = shards.read(bench.shards(name).path, "train").to_pylist()
+    made = rows_of(bench.tokens(name).path)
+    assert [row["example"] for row in made] == list(range(len(given)))
+    for row, source in zip(made, given, strict=True):
+        assert row["sequences"] == len(source["choices"]) == len(sequences(row))
+        assert row["label"] == source["label"]
+        for ids, choice in zip(sequences(row), source["choices"], strict=True):
+            assert choice in tokenizer.decode(ids)
+
+
+def test_a_gap_in_the_question_is_filled_with_each_candidate(model, tokenizer, tmp_path):
+    row = {"text": "ann went home .", "query": "she was _ there .", "label": 0}
+    (made,) = tokens("race_high", [{**row, "choices": ["good", "bad"]}], model, tmp_path)
+    whole = [tokenizer.encode("ann went home .", f"she was {w} there .").ids for w in ("good", "bad")]
+    assert sequences(made) == whole
+
+
+def test_a_candidate_keeps_its_end_next_to_a_long_context(model, tokenizer, tmp_path):
+    row = {"text": "ann " * 300, "query": "why ?", "choices": ["good", "bad"], "label": 1}
+    (made,) = tokens("cosmos_qa", [row], model, tmp_path)
+    for ids, word in zip(sequences(made), ("good", "bad"), strict=True):
+        assert len(ids) == SPEC.max_length and word in tokenizer.decode(ids)
+
+
+def test_pairs_say_where_their_second_part_starts(model, tokenizer, tmp_path):
+    row = {"text": "the house .", "query": "the boat .", "label": 1}
+    (made,) = tokens("rte", [row], model, tmp_path)
+    whole = tokenizer.encode("the house .", "the boat .")
+    assert made["input_ids"] == whole.ids
+    assert made["second"] == [whole.type_ids.index(1)]
+
+
+def test_a_single_text_has_no_second_part(model, tmp_path):
+    (made,) = tokens("sst2", [{"text": "the house .", "label": 1}], model, tmp_path)
+    assert made["second"] == made["lengths"]
+
+
+def test_a_long_pair_is_cut_on_its_longer_side(model, tokenizer, tmp_path):
+    row = {"text": "ann " * 300, "query": "the boat .", "label": 1}
+    (made,) = tokens("rte", [row], model, tmp_path)
+    assert made["width"] == SPEC.max_length
+    assert "the boat." in tokenizer.decode(made["input_ids"])
+
+
+def test_summaries_are_cut_to_the_target_length_and_keep_their_end_sign(bench, tmp_path):
+    bart = bench.base("tiny-bart").path
+    rows = [{"text": "ann " * 300, "target": "zoe " * 50}, {"text": "ann", "target": "zoe"}]
+    long, short = tokens("aeslc", rows, bart, tmp_path)
+    end = Tokenizer.from_file(str(bart / "tokenizer.json")).token_to_id("[SEP]")
+    assert (long["width"], long["target_length"]) == (SPEC.max_length, SPEC.max_target_length)
+    assert len(long["target"]) == SPEC.max_target_length
+    assert (long["target"][-1], short["target"][-1]) == (end, end)
+
+
+@pytest.mark.parametrize("name", ["sst2", "rte", "arc_easy", "squad", "aeslc"])
+def test_sizes_say_what_the_rows_hold(bench, name):
+    base = "tiny-bart" if name == "aeslc" else "tiny-bert"
+    for row in rows_of(bench.tokens(name, base).path):
+        assert row["width"] == max(row["lengths"])
+        assert row["sequences"] == len(row["lengths"])
+        assert row["target_length"] == len(row["target"] or ())
+        assert row["tokens"] == len(row["input_ids"]) + row["target_length"]
+
+
+def test_facts_count_rows_examples_and_tokens(bench):
+    made = bench.tokens("squad")
+    for split, facts in made.facts["splits"].items():
+        rows = rows_of(made.path, split)
+        assert facts["rows"] == len(rows) >= facts["examples"]
+        assert facts["examples"] == bench.shards("squad").facts["splits"][split]["rows"]
+        assert facts["tokens"] == sum(row["tokens"] for row in rows)
+        assert facts["longest"] == max(row["width"] for row in rows)
+
+
+def test_ids_of_a_small_vocabulary_take_two_bytes(bench):
+    path = bench.tokens("sst2").path / "train.arrow"
+    schema = pa.ipc.open_file(pa.memory_map(str(path))).schema
+    assert schema.field("input_ids").type.value_type == pa.uint16()
+
+
+def test_ids_of_a_large_vocabulary_take_four(model, tmp_path):
+    from tokenizers import models, pre_tokenizers
+
+    large = Tokenizer(models.WordLevel({f"w{i}": i for i in range(2**16 + 1)}, unk_token="w0"))
+    large.pre_tokenizer = pre_tokenizers.Whitespace()
+    (tmp_path / "large").mkdir()
+    large.save(str(tmp_path / "large" / "tokenizer.json"))
+    (tmp_path / "large" / "config.json").write_text("{}")
+    row = {"text": f"w{2**16} w1", "label": 0}
+    (made,) = tokens("sst2", [row], tmp_path / "large", tmp_path)
+    assert made["input_ids"] == [2**16, 1]
+
+
+@pytest.mark.parametrize("name", ["rte", "stsb", "arc_easy", "squad_v2", "aeslc"])
+def test_the_same_shards_give_the_same_bytes(bench, tmp_path, name):
+    model = bench.base("tiny-bart").path
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        tokenize(catalogue.get(name), bench.shards(name).path, model, folder, SPEC)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_more_rows_than_a_batch_keep_their_order(model, tmp_path):
+    rows = [{"text": str(i), "label": i % 2} for i in range(9000)]
+    made = tokens("sst2", rows, model, tmp_path)
+    assert [row["example"] for row in made] == list(range(9000))
+    assert [row["label"] for row in made] == [i % 2 for i in range(9000)]
+
+
+@pytest.mark.parametrize("spec", [{"max_length": 513}, {"max_target_length": 600}])
+def test_a_length_that_the_model_has_no_positions_for_is_refused(bench, tmp_path, spec):
+    with pytest.raises(BadConfig, match=r"512 positions.*max_length"):
+        tokenize(catalogue.get("sst2"), bench.shards("sst2").path, bench.base("tiny-bert").path,
+                 tmp_path, replace(SPEC, **spec))  # fmt: skip

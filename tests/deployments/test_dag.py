@@ -1,0 +1,166 @@
+"""The DAG end to end on a few samples, in Dagster, with real processes below."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dag import NAME, TASKS, failure, plan, run, run_all, settings
+
+from muppet_dag import samples
+from muppet_dag.manifest import Store, lineage, verify
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return samples.make(tmp_path_factory.mktemp("samples"), train_rows=64, evaluation_rows=24, tasks=TASKS)
+
+
+@pytest.fixture(scope="module")
+def made(source: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Everything materialized once: settings, instance, results."""
+    root = tmp_path_factory.mktemp("dag")
+    chosen = settings(root / "home", str(source), root / "recipes")
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield chosen, instance, run_all(chosen, instance)
+
+
+def test_every_asset_down_to_the_leaderboard_is_made(made) -> None:
+    chosen, _, ran = made
+    assert [result.success for result in ran] == [True] * len(ran)
+    board = Store(chosen.home).require("leaderboard/all")
+    table = pq.read_table(board.path / "leaderboard.parquet").to_pylist()
+    assert {row["task"] for row in table} == {"rte"}
+    assert all(row["base_mean"] is not None and row["prefinetuned_mean"] is not None for row in table)
+    assert (board.path / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_versions_are_content_hashes(made) -> None:
+    chosen, instance, _ = made
+    store = Store(chosen.home)
+    for key, name, partition in [
+        ("shards/cola", "shards/cola", None),
+        ("prefinetuned", f"prefinetuned/{NAME}", NAME),
+        ("finetuned", f"finetuned/{NAME}.pre/rte", f"{NAME}.pre.rte"),
+        ("leaderboard", "leaderboard/all", None),
+    ]:
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(key.split("/")),
+                asset_partitions=[partition] if partition else None,
+            ),
+            limit=1,
+        ).records
+        tags = records[0].event_log_entry.asset_materialization.tags
+        assert tags["dagster/data_version"] == store.require(name).version
+
+
+def test_lineage_reaches_every_dataset_from_the_leaderboard(made) -> None:
+    chosen, _, _ = made
+    board = Store(chosen.home).require("leaderboard/all")
+    leaves = {name: version for _, name, version, manifest in lineage(board.path) if not manifest}
+    datasets = {name for name in leaves if name.startswith("directory:")}
+    assert len(datasets) == len(TASKS)
+    assert all(leaves[name].startswith("sha256-") for name in datasets)
+    assert "made:tiny-bert" in leaves
+
+
+def test_making_it_again_changes_nothing(made) -> None:
+    chosen, instance, _ = made
+    store = Store(chosen.home)
+    before = store.require(f"prefinetuned/{NAME}")
+    for result in run_all(chosen, instance):
+        fresh = [
+            m.metadata["fresh"].value
+            for e in result.get_asset_materialization_events()
+            if (m := e.materialization)
+        ]
+        assert result.success and fresh and not any(fresh)
+    assert store.require(f"prefinetuned/{NAME}").version == before.version
+
+
+def test_training_is_tracked_offline(made) -> None:
+    chosen, _, _ = made
+    runs = list((chosen.home / "wandb" / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1 + 2 * 2  # one pre-finetuning, two seeds from two initialisations
+
+
+def test_checks_report_numbers_at_every_materialization(made) -> None:
+    _, _, ran = made
+    said = {(e.asset_key.path[-1], e.check_name): e for e in ran[0].get_asset_check_evaluations()}
+    assert said["cola", "labels"].passed
+    assert said["cola", "labels"].metadata["acceptable"].value > 0
+    # The samples are smaller than the real datasets, and the check says so.
+    assert not said["cola", "row_count"].passed
+    assert said["cola", "row_count"].severity == dg.AssetCheckSeverity.WARN
+
+
+def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
+    source: Path, tmp_path: Path
+) -> None:
+    bad = shutil.copytree(source, tmp_path / "source")
+    path = next((bad / "nyu-mll/glue/cola").glob("train-*.parquet"))
+    table = pq.read_table(path)
+    labels = table.column("label").to_pylist()
+    labels[17] = 7
+    column = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(column, table.field(column), pa.array(labels)), path)
+    chosen = settings(tmp_path / "home", str(bad), tmp_path / "recipes")
+    small = plan(chosen)
+    with dg.DagsterInstance.ephemeral() as instance:
+        shards = run(chosen, instance, *(f"shards/{name}" for name in TASKS))
+        said = failure(shards, "shards__cola")
+        for part in ("'cola'", "'train'", "'label'", "row 17", "'7'", "0 to 1"):
+            assert part in said
+        others = [f"tokens/{name}" for name in TASKS if name != "cola"]
+        run(chosen, instance, "base_model", partition="tiny-bert")
+        key = small.tokenizer(small.recipes[NAME])
+        assert run(chosen, instance, *others, partition=key).success
+        mixture = run(chosen, instance, "mixture", partition=NAME)
+        assert mixture.success
+    manifest = Store(chosen.home).require(f"mixture/{NAME}").manifest
+    assert manifest.facts["left_out"] == ["cola"]
+    assert not (chosen.home / "shards" / "cola").exists()
+
+
+def test_a_missing_input_says_what_to_materialize_first(source: Path, tmp_path: Path) -> None:
+    chosen = settings(tmp_path / "home", str(source), tmp_path / "recipes")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = run(chosen, instance, "mixture", "prefinetuned", partition=NAME)
+        assert "at least one task with tokens" in failure(result, "mixture")
+
+
+def test_every_artefact_is_whole_and_holds_no_pickle(made) -> None:
+    chosen, _, _ = made
+    manifests = [p for p in chosen.home.rglob("manifest.json") if "work" not in p.parts]
+    assert len(manifests) > 15
+    for path in manifests:
+        verify(path.parent)
+    endings = {p.suffix for p in chosen.home.rglob("*") if p.is_file()}
+    assert not endings & {".bin", ".pt", ".pkl", ".pickle", ".pth"}
+    assert not (chosen.home / "work").exists() or not any((chosen.home / "work").iterdir())
+
+
+def test_the_mixture_is_a_table_that_can_be_asked(made) -> None:
+    import duckdb
+
+    chosen, _, _ = made
+    mixture = pa.ipc.open_file(
+        Store(chosen.home).require(f"mixture/{NAME}").path / "mixture.arrow"
+    ).read_all()
+    assert mixture.column_names == ["step", "slot", "task", "row"]
+    asked = duckdb.sql("SELECT count(DISTINCT slot) FROM mixture WHERE step = 3").fetchall()
+    assert asked == [(4,)]
+
+
+def test_metrics_of_a_run_are_whole(made) -> None:
+    chosen, _, _ = made
+    path = Store(chosen.home).require(f"prefinetuned/{NAME}").path / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [1, 3, 5]
+    assert any("validation/mean" in line for line in lines)

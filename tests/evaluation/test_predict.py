@@ -1,0 +1,181 @@
+"""Predictions: of the rows that are asked for, in the task's terms, leaving no trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from muppet_dag.corpus import shards
+from muppet_dag.evaluation.predict import LONGEST_ANSWER, _best_span, chosen, predict
+from muppet_dag.evaluation.predictions import Predictions
+from muppet_dag.model.multitask import load
+
+CPU = torch.device("cpu")
+
+
+def model_for(bench, *names: str, base: str = "tiny-bert"):
+    heads = {f.head.name: f.head for f in (bench.files(name, base) for name in names)}
+    return load(bench.base(base).path, heads.values(), seed=4)
+
+
+def run(bench, model, name: str, base: str = "tiny-bert", rows: int = 100, **more) -> Predictions:
+    return predict(
+        model, bench.files(name, base), "validation", rows=rows, device=CPU,
+        tokenizer=bench.base(base).path, **more,
+    )  # fmt: skip
+
+
+def best(pairs: dict[tuple[int, int], float], low: int, high: int, length: int = 60):
+    """The best span of a passage of one-letter words, when these pairs have these scores."""
+    logits = torch.full((length, 2), -10.0)
+    for (start, end), score in pairs.items():
+        logits[start, 0] = logits[end, 1] = score / 2
+    offsets = [i for at in range(high - low) for i in (2 * at, 2 * at + 1)]
+    text = " ".join(chr(0x4E00 + at) for at in range(high - low))
+    return _best_span(logits, np.array([low, high]), offsets, text)
+
+
+def test_the_best_span_is_the_text_between_its_offsets():
+    assert best({(5, 7): 8.0}, 4, 20) == (8.0, "\u4e01 \u4e02 \u4e03")
+
+
+def test_a_span_never_ends_before_it_starts():
+    logits = torch.full((12, 2), -10.0)
+    logits[9, 0], logits[5, 1], logits[10, 1] = 5.0, 5.0, 1.0
+    score, text = _best_span(logits, np.array([4, 12]), list(range(16)), "abcdefghijklmnop")
+    assert (score, text) == (6.0, "klm")
+
+
+@pytest.mark.parametrize(("length", "allowed"), [(LONGEST_ANSWER, True), (LONGEST_ANSWER + 1, False)])
+def test_a_span_is_no_longer_than_allowed(length, allowed):
+    _, text = best({(4, 3 + length): 20.0}, 4, 60)
+    assert (len(text.split()) == length) == allowed
+
+
+def test_a_span_stays_inside_the_passage():
+    score, text = best({(2, 3): 50.0, (6, 6): 1.0}, 5, 10)
+    assert (score, text) == (1.0, "\u4e01")
+
+
+def test_a_window_without_passage_has_no_span():
+    score, text = _best_span(torch.zeros(8, 2), np.array([0, 0]), [], "text")
+    assert text == "" and score < -1e30
+
+
+class Always(torch.nn.Module):
+    """A span head that likes the no-answer position, or the passage's first token, best."""
+
+    def __init__(self, none: float) -> None:
+        super().__init__()
+        self.none = none
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*states.shape[:2], 2)
+        logits[:, 0] = self.none
+        return logits
+
+
+@pytest.mark.parametrize(("name", "none", "empty"), [
+    ("squad_v2", 1.0, True), ("squad_v2", -1.0, False), ("squad", 1.0, False),
+])  # fmt: skip
+def test_no_answer_is_given_only_where_it_is_allowed_and_scores_higher(bench, name, none, empty):
+    model = model_for(bench, name)
+    model.heads["mrc"] = Always(none)
+    made = run(bench, model, name)
+    assert all((said == "") == empty for said in made.predicted)
+
+
+def test_an_answer_of_a_long_passage_comes_from_its_best_window(bench):
+    """Only one window of a passage holds the token that the head looks for."""
+    model = model_for(bench, "squad")
+    table = shards.read(bench.shards("squad").path, "validation").to_pylist()
+    made = run(bench, model, "squad", batch_tokens=256)
+    assert len(made.ids) == len(table) == 24
+    for said, row in zip(made.predicted, table, strict=True):
+        assert said in row["text"] and said
+
+
+@pytest.mark.parametrize(("total", "rows"), [(100, 10), (7, 7), (7, 100), (1, 1)])
+def test_the_choice_of_rows_is_fixed_sorted_and_without_repetition(total, rows):
+    once = chosen(total, rows)
+    assert np.array_equal(once, chosen(total, rows))
+    assert len(once) == min(total, rows) == len(set(once.tolist()))
+    assert (np.diff(once) > 0).all() and once.min() >= 0 and once.max() < total
+
+
+@pytest.mark.parametrize("name", ["sst2", "stsb", "commonsense_qa", "squad_v2"])
+def test_fewer_rows_are_a_part_of_all_with_the_same_predictions(bench, name):
+    model = model_for(bench, name)
+    whole, some = run(bench, model, name), run(bench, model, name, rows=5)
+    at = [whole.ids.index(each) for each in some.ids]
+    assert len(some.ids) == 5
+    assert some.gold == [whole.gold[i] for i in at]
+    expected = [whole.predicted[i] for i in at]
+    if name == "stsb":
+        assert some.predicted == pytest.approx(expected, abs=1e-5)
+    else:
+        assert some.predicted == expected
+
+
+@pytest.mark.parametrize("name", ["sst2", "commonsense_qa", "squad_v2"])
+def test_predictions_do_not_depend_on_how_rows_are_batched(bench, name):
+    model = model_for(bench, name)
+    one, many = (run(bench, model, name, batch_tokens=n).predicted for n in (1, 100_000))
+    assert one == many
+
+
+@pytest.mark.parametrize(("name", "column"), [
+    ("sst2", "label"), ("stsb", "score"), ("commonsense_qa", "label"), ("squad_v2", "answers"),
+])  # fmt: skip
+def test_gold_values_are_those_of_the_shards_in_their_order(bench, name, column):
+    made = run(bench, model_for(bench, name), name)
+    rows = shards.read(bench.shards(name).path, "validation").to_pylist()
+    gold = [row[column] for row in rows]
+    assert made.ids == [row["id"] for row in rows]
+    assert made.gold == ([[a["text"] for a in g] for g in gold] if column == "answers" else gold)
+
+
+def test_a_choice_is_one_of_the_candidates(bench):
+    made = run(bench, model_for(bench, "arc_easy"), "arc_easy")
+    rows = shards.read(bench.shards("arc_easy").path, "validation").to_pylist()
+    for said, row in zip(made.predicted, rows, strict=True):
+        assert 0 <= said < len(row["choices"])
+
+
+def test_summaries_are_text_no_longer_than_allowed(bench):
+    model = model_for(bench, "aeslc", base="tiny-bart")
+    made = run(bench, model, "aeslc", "tiny-bart", rows=3, beams=2)
+    assert len(made.predicted) == 3 and all(isinstance(said, str) for said in made.predicted)
+    assert all("[SEP]" not in said and "[PAD]" not in said for said in made.predicted)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_mode_and_random_state_are_left_as_they_were(bench, training):
+    model = model_for(bench, "sst2", "squad")
+    model.train(training)
+    torch.manual_seed(7)
+    np.random.seed(7)  # noqa: NPY002
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    run(bench, model, "sst2")
+    run(bench, model, "squad")
+    assert model.training == training
+    assert torch.equal(before, torch.get_rng_state())
+    assert numpy_before == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_training_mode_is_restored_after_an_error(bench):
+    model = model_for(bench, "sst2")
+    model.train()
+    model.heads["sst2"] = torch.nn.Linear(1, 1)
+    with pytest.raises(RuntimeError):
+        run(bench, model, "sst2")
+    assert model.training
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path):
+    made = Predictions(["a-1", "a-2"], ["Zoë", 0.5], [["x", "y"], None])
+    made.write(tmp_path / "p.arrow")
+    assert Predictions.read(tmp_path / "p.arrow") == made
+    assert made.groups == ["a", "a"]

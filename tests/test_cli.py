@@ -1,0 +1,163 @@
+"""What people type: rows as they come and as they are used, lineage, and errors in one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from muppet_dag import catalogue, pipeline, samples
+from muppet_dag.cli import app
+from muppet_dag.corpus.sources import DirectorySource
+from muppet_dag.manifest import Artefact, Store
+
+TASK = "rte"
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    return samples.make(tmp_path / "source", train_rows=20, evaluation_rows=10, tasks=[TASK])
+
+
+@pytest.fixture
+def run(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("MUPPET_SOURCE", str(source))
+    monkeypatch.setenv("MUPPET_HOME", str(tmp_path / "home"))
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "home")
+
+
+@pytest.fixture
+def two_levels(store, source) -> tuple[Artefact, Artefact]:
+    """Shards of samples, and something made of them."""
+    shards = pipeline.make_shards(store, DirectorySource(source), catalogue.get(TASK))
+
+    def make(folder: Path, _key: str) -> dict:
+        (folder / "words.txt").write_text("few")
+        return {"rows": 7, "long": "x" * 99, "nested": {"rows": 8}}
+
+    inputs = {shards.manifest.name: shards.version}
+    return shards, store.build("tokens/rte", make, code_version="1", inputs=inputs)
+
+
+def refused(result) -> str:
+    """The message of a run that failed as it should: one line, no traceback."""
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert result.stdout == "" and "Traceback" not in result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    return result.stderr
+
+
+def train_file(source: Path) -> Path:
+    return next(source.rglob("train-*.parquet"))
+
+
+def test_tasks_lists_the_whole_catalogue(run):
+    said = run("tasks").stdout
+    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    for task in catalogue.TASKS.values():
+        line = lines[task.name]
+        assert task.family in line and task.dataset.repository in line and task.licence in line
+    assert f"{len(catalogue.TASKS)} tasks" in said
+    mnli = lines["mnli"].split()
+    assert mnli[:5] == ["mnli", "classification", "392,702", "3", "accuracy"]
+    assert mnli[-2:] == ["nyu-mll/glue", "mnli"]
+
+
+def test_tasks_of_one_family(run):
+    said = run("tasks", "--family", "mrc").stdout
+    assert "squad" in said and "mnli" not in said and "exact_match, f1" in said
+    assert "expected one of classification" in refused(run("tasks", "--family", "nosuch"))
+
+
+def test_show_puts_raw_and_normalised_side_by_side(run, source):
+    said = run("show", TASK, "--rows", 2).stdout
+    raw = pq.read_table(train_file(source)).slice(0, 3).to_pylist()
+    version = DirectorySource(source).version(catalogue.get(TASK).dataset)
+    assert f"directory:nyu-mll/glue/rte at {version}" in said
+    for number, row in enumerate(raw[:2]):
+        line = next(line for line in said.splitlines() if line.strip().startswith(f"{number} "))
+        assert "sentence1" in line and "id" in line
+        assert said.count(row["sentence2"][:20]) >= 2  # on either side
+    assert raw[2]["sentence1"] not in said and "train/0" in said and "dropped" not in said
+
+
+def test_show_says_why_a_row_is_dropped(run, source):
+    path = train_file(source)
+    table = pq.read_table(path)
+    labels = [-1 if row == 1 else label for row, label in enumerate(table["label"].to_pylist())]
+    at = table.schema.get_field_index("label")
+    changed = table.set_column(at, table.schema.field("label"), pa.array(labels, pa.int64()))
+    pq.write_table(changed, path)
+    said = run("show", TASK).stdout
+    assert said.count("dropped: unlabelled") == 1
+    rows = re.split(r"^\s*(?=\d+ )", said, flags=re.MULTILINE)[1:]
+    assert ["dropped" in row for row in rows] == [False, True, False]
+    assert "train/1" in rows[1]
+
+
+def test_show_from_the_built_in_samples(run):
+    said = run("show", TASK, "--split", "validation", "--source", "samples").stdout
+    assert "validation/0" in said
+
+
+def test_show_refuses_what_is_not_there(run, source):
+    assert "did you mean rte" in refused(run("show", "rtee"))
+    assert "it has train, validation" in refused(run("show", TASK, "--split", "dev"))
+    assert "no such folder" in refused(run("show", TASK, "--source", "/nowhere/at/all"))
+    assert "no folder" in refused(run("show", "cola"))
+    next(source.rglob("validation-*.parquet")).unlink()
+    assert "but train" in refused(run("show", TASK, "--split", "validation"))
+
+
+def test_lineage_goes_down_to_the_leaf(run, source, two_levels):
+    shards, tokens = two_levels
+    said = run("lineage", tokens.path).stdout
+    top, middle, leaf = said.rstrip().splitlines()
+    assert f"tokens/rte  {tokens.version[:12]}  rows 7" in top and "long" not in top
+    assert f"shards/rte  {shards.version[:12]}  train 20, validation 10 rows" in middle
+    version = DirectorySource(source).version(catalogue.get(TASK).dataset)
+    assert f"directory:nyu-mll/glue/rte  {version}" in leaf
+    depths = [re.search(r"\w", line).start() for line in (top, middle, leaf)]
+    assert depths == sorted(set(depths))
+
+
+def test_lineage_of_a_name_is_that_of_its_current_version(run, store, two_levels):
+    _, tokens = two_levels
+    assert run("lineage", store.folder("tokens/rte")).stdout == run("lineage", tokens.path).stdout
+
+
+def test_lineage_refuses_what_is_broken(run, tmp_path, store, two_levels):
+    shards, tokens = two_levels
+    assert "not a finished artefact" in refused(run("lineage", tmp_path / "nowhere"))
+    assert "not a finished artefact" in refused(run("lineage", store.root))
+    (shards.path / "manifest.json").unlink()
+    assert str(shards.path) in refused(run("lineage", tokens.path))
+    (store.folder("tokens/rte") / "current").write_text("{")
+    assert "not the pointer" in refused(run("lineage", store.folder("tokens/rte")))
+
+
+def test_help_is_quick_and_loads_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from muppet_dag.cli import app\n"
+        "assert 'lineage' in CliRunner().invoke(app, ['--help']).stdout\n"
+        "print([m for m in ('torch', 'pyarrow', 'duckdb', 'pydantic') if m in sys.modules])"
+    )
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        taken.append(time.perf_counter() - start)
+        assert done.stdout.strip() == "[]", done.stderr
+    assert min(taken) < 2  # under 0.5 s on a quiet machine

@@ -1,0 +1,150 @@
+"""A run that is killed or stopped at any moment ends with the very bytes of one that is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from workbench import weights
+
+from muppet_dag.recipes import MixtureSection
+from muppet_dag.training.__main__ import main
+from muppet_dag.training.job import Job
+
+TASKS = ("sst2", "commonsense_qa", "squad")
+STEPS = 40
+LONG = MixtureSection(
+    slot_tokens=512, slot_rows=8, slots_per_step=3, bucket_slots=4, steps=STEPS
+)  # fmt: skip
+#: Dropout stays on: its noise, too, must be the same after a resume.
+SETTINGS = {"mixture": LONG, "checkpoint_every": 2, "dropout": 0.1, "clip_norm": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As many as the processes have that are started here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(bench, tmp_path_factory) -> dict[str, bytes]:
+    output = tmp_path_factory.mktemp("undisturbed")
+    torch.set_num_threads(1)
+    bench.job(output, *TASKS, **SETTINGS).write(output / "job.json")
+    assert main([str(output / "job.json")]) == 0
+    return weights(output / "model")
+
+
+@pytest.fixture
+def job(bench, tmp_path) -> Job:
+    made = bench.job(tmp_path / "run", *TASKS, **SETTINGS)
+    made.write(tmp_path / "run" / "job.json")
+    return made
+
+
+def start(job: Job) -> subprocess.Popen:
+    command = [sys.executable, "-m", "muppet_dag.training", f"{job.output}/job.json"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def checkpoints(job: Job) -> list[Path]:
+    return sorted(Path(job.output, "checkpoints").glob("step-*"))
+
+
+def wait_for_checkpoints(job: Job, child: subprocess.Popen, count: int = 1) -> None:
+    """Until that many steps were kept more than at the start."""
+    last = checkpoints(job)[-1:]
+    for _ in range(count):
+        while checkpoints(job)[-1:] == last:
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.002)
+        last = checkpoints(job)[-1:]
+
+
+def stop_while_writing(job: Job, child: subprocess.Popen) -> None:
+    """Freeze the process at a moment when a checkpoint is half written."""
+    writing = Path(job.output, "checkpoints", ".writing")
+    while True:
+        assert child.poll() is None, child.stderr.read()
+        if not writing.exists():
+            continue
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        if writing.exists():
+            return
+        os.kill(child.pid, signal.SIGCONT)
+
+
+def finish(job: Job) -> None:
+    assert main([f"{job.output}/job.json"]) == 0
+
+
+def reported(job: Job) -> list[int]:
+    lines = Path(job.output, "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines if "train/loss" in line]
+
+
+def test_killed_at_a_random_moment_and_run_again_the_model_is_the_same(job, undisturbed):
+    child = start(job)
+    wait_for_checkpoints(job, child, 2)
+    time.sleep(random.uniform(0, 0.2))
+    child.kill()
+    child.wait()
+    assert not Path(job.output, "model").exists()
+    finish(job)
+    assert weights(Path(job.output, "model")) == undisturbed
+    assert reported(job) == list(range(STEPS))
+
+
+def test_killed_while_a_checkpoint_is_written_the_model_is_the_same(job, undisturbed):
+    child = start(job)
+    wait_for_checkpoints(job, child, 2)
+    stop_while_writing(job, child)
+    child.kill()
+    child.wait()
+    assert Path(job.output, "checkpoints", ".writing").exists()
+    assert all((path / "state.json").is_file() for path in checkpoints(job))
+    finish(job)
+    assert weights(Path(job.output, "model")) == undisturbed
+    assert reported(job) == list(range(STEPS))
+
+
+def test_asked_to_stop_it_leaves_a_checkpoint_says_so_and_goes_on_later(job, undisturbed):
+    child = start(job)
+    wait_for_checkpoints(job, child)
+    child.send_signal(signal.SIGTERM)
+    _, told = child.communicate()
+    assert child.returncode == 1
+    assert "run again to resume" in told and "Traceback" not in told
+    step = int(told.split("stopped after step ")[1].split(";")[0])
+    assert checkpoints(job)[-1].name == f"step-{step:08d}"
+    finish(job)
+    assert weights(Path(job.output, "model")) == undisturbed
+    assert reported(job) == list(range(STEPS))
+
+
+def test_a_damaged_leftover_of_a_killed_write_is_not_taken_for_a_checkpoint(job, undisturbed):
+    folder = Path(job.output, "checkpoints")
+    for name in (".writing", "step-00000099"):  # the second as if a removal was cut short
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_bytes(b"half")
+    finish(job)
+    assert weights(Path(job.output, "model")) == undisturbed
+
+
+def test_signals_are_as_before_when_training_is_over(job):
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    finish(job)
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before

@@ -1,0 +1,246 @@
+"""One training run: it learns, it says what it does, and it moves only what it should."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from workbench import SMALL, weights
+
+from muppet_dag.errors import MuppetError
+from muppet_dag.evaluation.predictions import Predictions
+from muppet_dag.model.multitask import load, saved_heads
+from muppet_dag.recipes import MixtureSection
+from muppet_dag.training.__main__ import main, run
+from muppet_dag.training.group import Group
+from muppet_dag.training.job import Job, Prediction
+from muppet_dag.training.trainer import Trainer
+
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+def lines(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(output: Path) -> dict[int, float]:
+    return {said["step"]: said["train/loss"] for said in lines(output) if "train/loss" in said}
+
+
+def replaced(job: Job, **changes) -> Job:
+    return Job(**{**{k: getattr(job, k) for k in job.__dataclass_fields__}, **changes})
+
+
+def test_the_loss_goes_down_on_every_family(bench, tmp_path):
+    said = MixtureSection(slot_tokens=768, slot_rows=16, slots_per_step=4, steps=40)
+    names = ("sst2", "stsb", "commonsense_qa", "squad", "aeslc")
+    run(bench.job(tmp_path, *names, base="tiny-bart", mixture=said, learning_rate=3e-3), ALONE)
+    for name in names:
+        seen = [said[f"train/loss/{name}"] for said in lines(tmp_path)
+                if f"train/loss/{name}" in said]  # fmt: skip
+        third = max(1, len(seen) // 3)
+        assert sum(seen[-third:]) / third < 0.9 * sum(seen[:third]) / third, name
+
+
+def test_scaled_losses_of_all_tasks_start_near_one(bench, tmp_path):
+    names = ("sst2", "commonsense_qa", "squad")
+    run(bench.job(tmp_path, *names, learning_rate=1e-9), ALONE)
+    for name in names:
+        first = next(s[f"train/loss/{name}"] for s in lines(tmp_path) if f"train/loss/{name}" in s)
+        assert first == pytest.approx(1, abs=0.15)
+
+
+def test_without_loss_scaling_a_loss_is_the_plain_cross_entropy(bench, tmp_path):
+    for scaling, name in ((True, "scaled"), (False, "plain")):
+        run(bench.job(tmp_path / name, "sst2", loss_scaling=scaling, learning_rate=1e-9), ALONE)
+    scaled, plain = losses(tmp_path / "scaled"), losses(tmp_path / "plain")
+    assert plain == pytest.approx({step: v * math.log(2) for step, v in scaled.items()}, rel=1e-3)
+
+
+def test_regression_targets_lie_between_zero_and_one(bench, tmp_path):
+    """Else a regression task would drown all others, whose losses are about 1."""
+    run(bench.job(tmp_path, "stsb", learning_rate=1e-9), ALONE)
+    assert max(losses(tmp_path).values()) < 1
+
+
+def test_each_step_is_reported_once_and_validation_beside_it(bench, tmp_path):
+    run(bench.job(tmp_path, "sst2", "rte", validate_every=5), ALONE)
+    train = [said for said in lines(tmp_path) if "train/loss" in said]
+    assert [said["step"] for said in train] == list(range(10))
+    checked = [said for said in lines(tmp_path) if "validation/mean" in said]
+    assert [said["step"] for said in checked] == [4, 9]
+    for said in checked:
+        both = [said["validation/sst2/accuracy"], said["validation/rte/accuracy"]]
+        assert said["validation/mean"] == pytest.approx(sum(both) / 2)
+    for said in train:
+        assert 0 < said["train/useful_share"] <= 1 and said["train/tokens_per_second"] > 0
+
+
+def test_validating_does_not_change_the_weights(bench, tmp_path):
+    run(bench.job(tmp_path / "never", "sst2", "squad"), ALONE)
+    run(bench.job(tmp_path / "often", "sst2", "squad", validate_every=2), ALONE)
+    assert weights(tmp_path / "never" / "model") == weights(tmp_path / "often" / "model")
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero(bench, tmp_path):
+    run(bench.job(tmp_path, "sst2", warmup=0.3, learning_rate=1e-3), ALONE)
+    rates = [said["train/learning_rate"] for said in lines(tmp_path) if "train/loss" in said]
+    assert max(rates) == pytest.approx(1e-3) and rates.index(max(rates)) == 2
+    assert rates[-1] == pytest.approx(0)
+
+
+def test_a_finished_model_is_complete_on_its_own(bench, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    run(bench.job(tmp_path, "sst2", "squad"), ALONE)
+    folder = tmp_path / "model"
+    assert {head.name for head in saved_heads(folder)} == {"sst2", "mrc"}
+    AutoModel.from_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder)
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds <= {".safetensors", ".json", ".jsonl", ".arrow"}
+
+
+def test_a_head_is_still_there_after_tuning_on_another_task(bench, tmp_path):
+    run(bench.job(tmp_path / "pre", "sst2", "squad"), ALONE)
+    first = load(tmp_path / "pre" / "model", saved_heads(tmp_path / "pre" / "model"))
+    job = replaced(bench.job(tmp_path / "fine", "rte"), init=str(tmp_path / "pre" / "model"))
+    run(job, ALONE)
+    folder = tmp_path / "fine" / "model"
+    assert {head.name for head in saved_heads(folder)} == {"sst2", "mrc", "rte"}
+    again = load(folder, saved_heads(folder))
+    for name in ("sst2", "mrc"):
+        one, other = first.heads[name].state_dict(), again.heads[name].state_dict()
+        assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_predictions_of_the_saved_model_are_written(bench, tmp_path):
+    wanted = Prediction(task="stsb", split="validation", rows=10)
+    run(replaced(bench.job(tmp_path, "stsb"), predict=wanted), ALONE)
+    made = Predictions.read(tmp_path / "predictions.arrow")
+    assert len(made.ids) == 10
+    assert all(math.isfinite(value) for value in made.predicted)
+
+
+def test_a_finished_job_is_not_run_again(bench, tmp_path):
+    job = replaced(bench.job(tmp_path, "sst2"),
+                   predict=Prediction(task="sst2", split="validation", rows=4))  # fmt: skip
+    run(job, ALONE)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    run(job, ALONE)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_job_is_read_as_it_was_written(bench, tmp_path):
+    job = replaced(bench.job(tmp_path, "sst2", "squad"),
+                   predict=Prediction(task="sst2", split="validation", rows=4))  # fmt: skip
+    job.write(tmp_path / "job.json")
+    again = Job.read(tmp_path / "job.json")
+    assert again.fingerprint == job.fingerprint
+    assert again.tasks == job.tasks and again.predict == job.predict
+
+
+# --- Heads that a step does not use ---------------------------------------------------------------
+
+
+def test_a_head_without_rows_in_a_step_is_not_moved(bench, tmp_path):
+    """Not by weight decay either, nor by momentum from earlier steps."""
+    said = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=1, steps=16)
+    job = bench.job(tmp_path, "sst2", "rte", "squad", mixture=said, weight_decay=0.5, warmup=0.0)
+    trainer = Trainer(job, ALONE)
+    used = {"sst2": "sst2", "rte": "rte", "squad": "mrc"}
+    for step in trainer.loader:
+        heads = trainer.model.heads
+        before = {n: [p.clone() for p in heads[n].parameters()] for n in heads}
+        rate = trainer.optimizer.param_groups[0]["lr"]
+        trainer.update(step)
+        active = {used[batch.task] for _, batch in step.slots}
+        for name, old in before.items():
+            same = all(map(torch.equal, old, heads[name].parameters()))
+            assert same == (name not in active or rate == 0)
+
+
+# --- What must not pass silently ------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_names_task_and_rows(bench, tmp_path):
+    trainer = Trainer(bench.job(tmp_path, "sst2", "squad"), ALONE)
+    with torch.no_grad():
+        trainer.model.heads["mrc"].projection.weight.fill_(math.inf)
+    with pytest.raises(MuppetError, match=r"loss of task 'squad' is nan \(token rows \[\d+") as said:
+        trainer.run()
+    step = int(str(said.value).split()[1].rstrip(","))
+    table = pa.ipc.open_file(pa.memory_map(str(tmp_path / "mixture.arrow"))).read_all().to_pylist()
+    rows = [r["row"] for r in table if r["step"] == step and r["task"] == "squad"]
+    told = [int(n) for n in str(said.value).split("[")[1].split("]")[0].split(",")]
+    assert set(told) <= set(rows)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(bench, tmp_path):
+    trainer = Trainer(bench.job(tmp_path, "sst2", clip_norm=1.0), ALONE)
+    trainer.model.heads["sst2"].projection.weight.register_hook(lambda g: g * math.inf)
+    with pytest.raises(MuppetError, match=r"the gradient is (nan|inf).*sst2"):
+        trainer.run()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mixture_hash": "other"}, {"init_hash": "other"}, {"seed": 2}, {"learning_rate": 2e-3}],
+)
+def test_another_mixture_or_setting_refuses_to_resume(bench, tmp_path, capsys, change):
+    settings = {"checkpoint_every": 4}
+    settings |= {k: v for k, v in change.items() if k == "learning_rate"}
+    run_part(bench.job(tmp_path, "sst2", checkpoint_every=4))
+    job = bench.job(tmp_path, "sst2", **settings)
+    job = replaced(job, **{k: v for k, v in change.items() if k != "learning_rate"})
+    job.write(tmp_path / "job.json")
+    assert main([str(tmp_path / "job.json")]) == 1
+    told = capsys.readouterr().err
+    assert "was written by another job" in told and "Delete" in told
+    assert not (tmp_path / "model").exists()
+
+
+def run_part(job: Job) -> None:
+    """Run until after the first checkpoint, as if the process was then killed."""
+    trainer = Trainer(job, ALONE)
+    for step in trainer.loader:
+        trainer.update(step)
+        trainer._log(step.number)
+        if step.number == 3:
+            trainer._checkpoint(4)
+        if step.number == 5:
+            return
+
+
+def test_after_a_resume_each_step_is_reported_once(bench, tmp_path):
+    job = bench.job(tmp_path, "sst2", checkpoint_every=4)
+    run_part(job)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "train/lo')  # killed while writing
+    run(job, ALONE)
+    assert [said["step"] for said in lines(tmp_path) if "train/loss" in said] == list(range(10))
+
+
+def test_only_the_last_checkpoints_are_kept(bench, tmp_path):
+    run(bench.job(tmp_path, "sst2", checkpoint_every=2, keep=2), ALONE)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-00000006", "step-00000008"]
+
+
+def test_the_same_job_gives_the_same_weights_and_another_seed_others(bench, tmp_path):
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        run(bench.job(tmp_path / name, "sst2", "squad", seed=seed), ALONE)
+    one, again, other = (weights(tmp_path / name / "model") for name in ("one", "again", "other"))
+    assert one == again
+    assert one["model.safetensors"] != other["model.safetensors"]
+
+
+def test_steps_hold_several_tasks(bench, tmp_path):
+    trainer = Trainer(bench.job(tmp_path, "sst2", "rte", "squad", mixture=SMALL), ALONE)
+    tasks = [{batch.task for _, batch in step.slots} for step in trainer.loader]
+    assert sum(len(each) > 1 for each in tasks) >= len(tasks) // 2
