@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.evaluation import evaluation_asset, leaderboard_asset
 from assets.partitions import Plan
-from assets.shards import repository_asset, shards_asset
+from assets.shards import repository_asset, repository_key, shards_asset
 from assets.tokens import base_asset, tokens_asset
 from assets.training import finetuned_asset, mixture_asset, prefinetuned_asset
 from muppet_dag.catalogue import TASKS
@@ -31,9 +31,10 @@ def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
 
 def all_jobs() -> list:
     """What people start by name; a partitioned job asks for its partition."""
+    repositories = {repository_key(task.dataset.repository) for task in TASKS.values()}
     return [
         dg.define_asset_job(
-            "observe", dg.AssetSelection.key_prefixes("hub"),
+            "observe", dg.AssetSelection.keys(*sorted(repositories)),
             description="Ask every dataset repository for its version; nothing is fetched.",
         ),
         dg.define_asset_job(

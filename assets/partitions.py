@@ -58,7 +58,9 @@ class Plan:
     @property
     def by_tokenizer(self) -> dg.StaticPartitionsDefinition:
         """Tokens. One definition for all tasks, so that one run can make a tokenizer's tokens."""
-        return dg.StaticPartitionsDefinition(sorted({self.tokenizer(r) for r in self.recipes.values()}))
+        return dg.StaticPartitionsDefinition(
+            sorted({self.tokenizer(r) for r in self.recipes.values()})
+        )
 
     @property
     def downstream(self) -> list[str]:

@@ -28,7 +28,11 @@ def curves(metrics: Path) -> str:
     steps = [line["step"] + 1 for line in train]
     axis.plot(steps, [line["train/loss"] for line in train], color="#0072b2", linewidth=2)
     axis.axhline(1.0, color="0.5", linewidth=0.8, linestyle=":")
-    axis.set(xlabel="step", ylabel="scaled loss", title=f"loss: all tasks (blue), each of {len(names)} (grey); 1 is chance")
+    axis.set(
+        xlabel="step",
+        ylabel="scaled loss",
+        title=f"loss: all tasks (blue), each of {len(names)} (grey); 1 is chance",
+    )
     axis.set_ylim(bottom=0)
     axis.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()

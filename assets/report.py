@@ -1,6 +1,6 @@
 """How artefacts, findings and errors are told to Dagster."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,20 +11,24 @@ from muppet_dag.errors import BadConfig, BadData, SourceError
 from muppet_dag.manifest import Artefact
 
 #: Only what may pass by itself is tried again: the network. Bad data stays bad.
-RETRIES = dg.RetryPolicy(max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL)
+RETRIES = dg.RetryPolicy(
+    max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
+)
 
 
 def materialized(
-    artefact: Artefact, metadata: Mapping[str, Any], findings: list[dg.AssetCheckResult] | None = None
+    artefact: Artefact,
+    metadata: Mapping[str, Any],
+    findings: list[dg.AssetCheckResult] | None = None,
 ) -> dg.MaterializeResult:
     """The result of an asset: its data version is the artefact's content hash."""
     told = {
+        **metadata,
         "path": dg.MetadataValue.path(str(artefact.path)),
         "content_hash": artefact.version,
         "fresh": artefact.fresh,
         "bytes": sum(said["bytes"] for said in artefact.manifest.files.values()),
         "inputs": dg.MetadataValue.json(dict(artefact.manifest.inputs)),
-        **metadata,
     }
     return dg.MaterializeResult(
         data_version=dg.DataVersion(artefact.version), metadata=told, check_results=findings or []
@@ -69,7 +73,3 @@ def plain(value: Any) -> Any:
 
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-#: What an asset's function does with the library.
-Make = Callable[[], Artefact]

@@ -50,7 +50,7 @@ def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinit
 
 
 def shards_asset(task: Task) -> dg.AssetsDefinition:
-    """The shards of a task, with its checks; making them again with the same input makes nothing."""
+    """The shards of a task, with its checks. The same input again makes nothing."""
     key = dg.AssetKey(["shards", task.name])
 
     @dg.asset(
@@ -96,10 +96,18 @@ def _metadata(facts: dict, said: dict) -> dict:
     }
 
 
+_KINDS = {
+    "classification": "Classification: a text or a pair of texts with a class or a number.",
+    "commonsense": "Multiple choice: the right one of several candidates.",
+    "mrc": "Reading comprehension: the span of the passage that answers the question.",
+    "summarization": "Summarization: a document and the summary to write.",
+}
+
+
 def _description(task: Task) -> str:
     dataset = task.dataset
     lines = [
-        task.about or f"{task.family.capitalize()} task.",
+        task.about or _KINDS[task.family],
         f"Source: `{dataset.repository}` / `{dataset.config}` at `{dataset.revision}`.",
         f"Classes: {', '.join(task.classes)}." if task.classes else "",
         f"Metrics: {', '.join(task.metrics)}. Licence: {task.licence}.",

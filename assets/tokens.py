@@ -16,7 +16,7 @@ def base_asset(plan: Plan) -> dg.AssetsDefinition:
     @dg.asset(
         key=["base_model"],
         partitions_def=plan.by_base,
-        group_name="models",
+        group_name="base",
         code_version="1",
         description="Pretrained models: from the Hub at a pinned commit, a folder, or made here.",
         kinds={"transformers"},

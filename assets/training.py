@@ -35,12 +35,14 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
     @dg.asset(
         key=["mixture"],
         deps=[
-            dg.AssetDep(dg.AssetKey(["tokens", name]), partition_mapping=plan.tokens_to_recipe(name))
+            dg.AssetDep(
+                dg.AssetKey(["tokens", name]), partition_mapping=plan.tokens_to_recipe(name)
+            )
             for name in TASKS
             if plan.readers(name)
         ],
         partitions_def=plan.by_recipe,
-        group_name="models",
+        group_name="training",
         code_version=index.VERSION,
         description="Which rows make which slot of which step: step, slot, task, row.",
         kinds={"arrow"},
@@ -78,7 +80,7 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
             dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=plan.base_to_recipe()),
         ],
         partitions_def=plan.by_recipe,
-        group_name="models",
+        group_name="training",
         code_version=pipeline.TRAINING_VERSION,
         description="Pre-finetuned on the mixture: encoder in transformers' format, heads beside.",
         kinds={"torch", "transformers"},
@@ -86,11 +88,17 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         retry_policy=RESUME,
     )
     def prefinetuned(
-        context: dg.AssetExecutionContext, store: ArtefactStore, launcher: Launcher, tracker: Tracker
+        context: dg.AssetExecutionContext,
+        store: ArtefactStore,
+        launcher: Launcher,
+        tracker: Tracker,
     ) -> dg.MaterializeResult:
         recipe, at = plan.recipes[context.partition_key], store.open()
         with told_plainly():
-            config = {"recipe": asdict(recipe), "versions": _versions(at.require(f"mixture/{recipe.name}"))}
+            config = {
+                "recipe": asdict(recipe),
+                "versions": _versions(at.require(f"mixture/{recipe.name}")),
+            }
             launch = launcher.launch(context, tracker, config)
             artefact = pipeline.prefinetune(at, recipe, plan.default_base, launch)
         return materialized(artefact, _curves(artefact, "metrics.jsonl"))
@@ -106,14 +114,18 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         key=["finetuned"],
         deps=[
             dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=plan.base_to_downstream()),
-            dg.AssetDep(dg.AssetKey(["prefinetuned"]), partition_mapping=plan.recipe_to_downstream()),
+            dg.AssetDep(
+                dg.AssetKey(["prefinetuned"]), partition_mapping=plan.recipe_to_downstream()
+            ),
             *(
-                dg.AssetDep(dg.AssetKey(["tokens", t]), partition_mapping=plan.tokens_to_downstream(t))
+                dg.AssetDep(
+                    dg.AssetKey(["tokens", t]), partition_mapping=plan.tokens_to_downstream(t)
+                )
                 for t in tasks
             ),
         ],
         partitions_def=plan.by_downstream,
-        group_name="models",
+        group_name="training",
         code_version=pipeline.TRAINING_VERSION,
         description="Fine-tuned per (initialisation, downstream task): predictions of every seed.",
         kinds={"torch", "transformers"},
@@ -121,7 +133,10 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         retry_policy=RESUME,
     )
     def finetuned(
-        context: dg.AssetExecutionContext, store: ArtefactStore, launcher: Launcher, tracker: Tracker
+        context: dg.AssetExecutionContext,
+        store: ArtefactStore,
+        launcher: Launcher,
+        tracker: Tracker,
     ) -> dg.MaterializeResult:
         (recipe, start, task), at = plan.parse(context.partition_key), store.open()
         with told_plainly():
@@ -145,7 +160,9 @@ def _curves(artefact: Artefact, file: str) -> Mapping[str, Any]:
     """Final numbers, and the loss curve as a picture in the page."""
     metrics = artefact.facts.get("metrics", {})
     shown = {name: plain(v) for name, v in metrics.items() if name.count("/") == 1}
-    validation = {n: v for n, v in metrics.items() if n.startswith("validation/") and n.count("/") > 1}
+    validation = {
+        n: v for n, v in metrics.items() if n.startswith("validation/") and n.count("/") > 1
+    }
     return {
         **shown,
         **({"validation": dg.MetadataValue.json(validation)} if validation else {}),

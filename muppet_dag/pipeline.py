@@ -1,6 +1,7 @@
 """The whole way, one function per artefact: what the DAG's assets call, and what Python users can.
 
-    source -> shards -> tokens -> mixture -> pre-finetuned -> fine-tuned -> evaluation -> leaderboard
+    source -> shards -> tokens -> mixture -> pre-finetuned model
+           -> fine-tuned models -> evaluations -> leaderboard
 
 Each function names its inputs by content hash and asks the store for the result, so calling it
 again with the same inputs makes nothing.
@@ -49,10 +50,12 @@ def open_source(spec: str, store: Store) -> Source:
         return sources.open_source(spec)
     from muppet_dag import samples
 
-    made = store.build(
-        "samples/all", lambda folder, _: {"tasks": len(catalogue.TASKS), "at": str(samples.make(folder).name)},
-        code_version=samples.version(), inputs={"made:samples": "1"},
-    )  # fmt: skip
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        samples.make(folder)
+        return {"tasks": len(catalogue.TASKS)}
+
+    inputs = {"made:samples": samples.version()}
+    made = store.build("samples/all", make, code_version="1", inputs=inputs)
     return sources.DirectorySource(made.path)
 
 
@@ -157,7 +160,9 @@ def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch)
     base = store.require(f"base/{slug(recipe.base(default_base))}")
     mixture = store.require(f"mixture/{recipe.name}")
     names = [name for name in mixture.manifest.inputs if name.startswith("tokens/")]
-    tokens = {name.rsplit("/", 1)[1]: store.open(name, mixture.manifest.inputs[name]) for name in names}
+    tokens = {
+        name.rsplit("/", 1)[1]: store.open(name, mixture.manifest.inputs[name]) for name in names
+    }
 
     def make(folder: Path, key: str) -> Mapping[str, Any]:
         from muppet_dag.training.job import Job
@@ -220,9 +225,15 @@ def finetune(
 
 
 def _finetune_job(
-    store: Store, recipe: Recipe, init: Artefact, tokens: Artefact, initialisation: str, seed: int, work: Path
-) -> Path:  # fmt: skip
-    """Write the job of one seed: its own one-task mixture, order and fresh head come from the seed."""
+    store: Store,
+    recipe: Recipe,
+    init: Artefact,
+    tokens: Artefact,
+    initialisation: str,
+    seed: int,
+    work: Path,
+) -> Path:
+    """Write the job of one seed: the order of rows and a fresh head come from the seed."""
     from muppet_dag.mixture import index
     from muppet_dag.training.job import Job, Prediction
 
@@ -230,7 +241,12 @@ def _finetune_job(
     files = _files(store, recipe, tokens)
     work.mkdir(parents=True, exist_ok=True)
     index.build({files.name: index.Sizes.read(tokens.path)}, settings.mixture, seed, work)
-    spec = {**asdict(settings.mixture), "seed": seed, "tokens": tokens.version, "code": index.VERSION}
+    spec = {
+        **asdict(settings.mixture),
+        "seed": seed,
+        "tokens": tokens.version,
+        "code": index.VERSION,
+    }
     job = Job(
         name=f"{initialisation}/{files.name}/seed-{seed}",
         init=str(init.path), init_hash=init.version,
@@ -304,17 +320,18 @@ def make_leaderboard(store: Store, recipes: Iterable[Recipe]) -> Artefact:
 
 def _scores(artefact: Artefact, kind: type) -> list[Any]:
     facts = artefact.facts
-    start = "base" if facts["initialisation"].endswith(BASE) else "pre-finetuned"
-    return [
-        kind(recipe=facts["recipe"], initialisation=start, task=facts["task"], family=facts["family"],
-             **{key: score[key] for key in ("metric", "seed", "value", "rows")})
-        for score in facts["scores"]
-    ]  # fmt: skip
+    said = {key: facts[key] for key in ("recipe", "task", "family")}
+    said["initialisation"] = "base" if facts["initialisation"].endswith(BASE) else "pre-finetuned"
+    return [kind(**said, **score) for score in facts["scores"]]
 
 
 def head_spec(task: Task) -> HeadSpec:
     """The head that serves a task (Muppet 3.1: one per classification task, else one a family)."""
-    kinds: dict[str, Kind] = {"commonsense": "ranking", "mrc": "span", "summarization": "generation"}
+    kinds: dict[str, Kind] = {
+        "commonsense": "ranking",
+        "mrc": "span",
+        "summarization": "generation",
+    }
     if task.family == "classification":
         kind: Kind = "regression" if task.regression else "classification"
         return HeadSpec(task.head, kind, 1 if task.regression else len(task.classes))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from muppet_dag.training.launch import Launch, command, environment
 from resources.tracker import Tracker, follow
@@ -17,7 +18,7 @@ class Launcher(dg.ConfigurableResource):
     (``--nnodes 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT``), else none."""
 
     workers: int = 1
-    torchrun: list[str] = ["--standalone"]
+    torchrun: list[str] = Field(default_factory=lambda: ["--standalone"])
 
     def launch(
         self, context: dg.AssetExecutionContext, tracker: Tracker, config: Mapping[str, Any]

@@ -1,7 +1,7 @@
 """A small DAG for tests: few tasks of the samples, a tiny model, a recipe of a few steps.
 
-Also a program: ``python tests/dag.py HOME SOURCE RECIPES`` materializes all of it, so that tests can
-kill it from outside.
+Also a program: ``python tests/dag.py HOME SOURCE RECIPES`` materializes all of it, so that tests
+can kill it from outside.
 """
 
 from __future__ import annotations

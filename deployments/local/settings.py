@@ -6,7 +6,6 @@ from pathlib import Path
 
 from muppet_dag.errors import BadConfig
 
-
 DEFAULT_MODEL = "FacebookAI/roberta-base"
 
 
@@ -33,7 +32,9 @@ class Settings:
         recipes = os.environ.get("MUPPET_RECIPES")
         workers = os.environ.get("MUPPET_WORKERS", "1")
         if not workers.isdigit() or workers == "0":
-            raise BadConfig(f"MUPPET_WORKERS={workers!r}: expected a number of processes, 1 or more")
+            raise BadConfig(
+                f"MUPPET_WORKERS={workers!r}: expected a number of processes, 1 or more"
+            )
         if recipes and not Path(recipes).is_dir():
             raise BadConfig(f"MUPPET_RECIPES={recipes!r}: no such folder")
         return cls(

@@ -51,7 +51,9 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write as Arrow, values as JSON text."""
-        predicted, gold = ([json.dumps(v) for v in values] for values in (self.predicted, self.gold))
+        predicted, gold = (
+            [json.dumps(v) for v in values] for values in (self.predicted, self.gold)
+        )
         with pa.ipc.new_file(str(path), SCHEMA) as writer:
             writer.write_table(pa.table([self.ids, predicted, gold], schema=SCHEMA))
 

@@ -65,7 +65,10 @@ class Tokens:
         first = self._ends - [batch.num_rows for batch in self._batches]
         if (chunk == chunk[0]).all():
             return self._batches[chunk[0]].take(pa.array(rows - first[chunk[0]]))
-        parts = [self._batches[c].take(pa.array([r - first[c]])) for c, r in zip(chunk, rows, strict=True)]
+        parts = [
+            self._batches[c].take(pa.array([r - first[c]]))
+            for c, r in zip(chunk, rows, strict=True)
+        ]
         return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
 
     def column(self, name: str) -> np.ndarray:
@@ -92,10 +95,10 @@ def collate(task: str, tokens: Tokens, rows: Sequence[int] | np.ndarray, pad_id:
         sequences=lengths.value_lengths().to_numpy().astype(np.int64),
         input_ids=ids,
         attention_mask=mask,
-        token_type_ids=((np.arange(ids.shape[1]) >= second[:, None]) & (mask == 1)).astype(np.int64),
+        token_type_ids=(np.arange(ids.shape[1]) >= second[:, None]) * mask,
         labels=_numbers(table, "label", np.int64, -1),
         scores=_numbers(table, "score", np.float32, np.nan),
-        span=np.stack([_numbers(table, "start", np.int64, 0), _numbers(table, "end", np.int64, 0)], 1),
+        span=np.stack([_numbers(table, name, np.int64, 0) for name in ("start", "end")], 1),
         passage=_pairs(table.column("passage")),
         target=target,
         target_mask=target_mask,

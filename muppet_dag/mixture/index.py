@@ -95,7 +95,9 @@ class _Slots:
 
     @classmethod
     def join(cls, parts: list[_Slots]) -> _Slots:
-        return cls(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("task", "size", "row")))
+        return cls(
+            *(np.concatenate([getattr(p, f) for p in parts]) for f in ("task", "size", "row"))
+        )
 
     def first(self, slots: int | None) -> _Slots:
         size = self.size[:slots]
@@ -145,7 +147,7 @@ def _cut(name: str, sizes: Sizes, rows: np.ndarray, spec: MixtureSection) -> np.
         row = int(sizes.cost.argmax())
         raise BadConfig(
             f"task {name!r}: token row {row} takes {sizes.cost[row]} tokens, a slot may hold "
-            f"{spec.slot_tokens}. Raise mixture.slot_tokens or lower model.max_length in the recipe."
+            f"{spec.slot_tokens}. Raise mixture.slot_tokens or lower model.max_length."
         )
     counts, out, at = np.arange(1, spec.slot_rows + 1), [], 0
     while at < len(rows):

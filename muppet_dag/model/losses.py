@@ -50,7 +50,7 @@ def candidate_logits(logits: Tensor, sequences: Tensor) -> Tensor:
 def span(logits: Tensor, span: Tensor, passage: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of start and end cross-entropy over the passage and the no-answer position 0.
 
-    ``logits`` (R, L, 2), ``span`` (R, 2), ``passage`` (R, 2) half-open. Returns (loss (R,), n (R,)).
+    ``logits`` (R, L, 2), ``span`` (R, 2), ``passage`` (R, 2) half-open. Gives (loss (R,), n (R,)).
     """
     masked = span_logits(logits, passage)
     start = F.cross_entropy(masked[..., 0], span[:, 0], reduction="none")
@@ -81,5 +81,5 @@ def generation(
 
 
 def scale(loss: Tensor, n: Tensor) -> Tensor:
-    """loss / log n, row by row. Where n is 1 (no room for the passage) the loss is 0 and stays 0."""
+    """loss / log n, row by row. With n of 1 (no room for the passage) the loss is and stays 0."""
     return loss / torch.log(n.clamp(min=2))

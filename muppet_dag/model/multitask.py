@@ -25,7 +25,12 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 class MultiTaskModel(nn.Module):
     """Backbone plus heads. ``inputs`` are the arrays of a batch as tensors, by name."""
 
-    def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module], specs: Mapping[str, HeadSpec]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: Mapping[str, nn.Module],
+        specs: Mapping[str, HeadSpec],
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
@@ -64,7 +69,9 @@ class MultiTaskModel(nn.Module):
         out = self.heads[head](self.sentence(inputs))
         return out if kind == "classification" else out.squeeze(-1)
 
-    def loss(self, head: str, inputs: Mapping[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, head: str, inputs: Mapping[str, Tensor], smoothing: float
+    ) -> tuple[Tensor, Tensor]:
         """Loss of each row and the n it is scaled by: (R,), (R,)."""
         kind = self.specs[head].kind
         if kind == "generation":
@@ -78,7 +85,9 @@ class MultiTaskModel(nn.Module):
             return losses.ranking(logits, inputs["labels"], inputs["sequences"])
         return losses.span(logits, inputs["span"], inputs["passage"])
 
-    def _generation_loss(self, inputs: Mapping[str, Tensor], smoothing: float) -> tuple[Tensor, Tensor]:
+    def _generation_loss(
+        self, inputs: Mapping[str, Tensor], smoothing: float
+    ) -> tuple[Tensor, Tensor]:
         target, mask = inputs["target"], inputs["target_mask"]
         start = self.backbone.config.decoder_start_token_id
         shifted = torch.cat([torch.full_like(target[:, :1], start), target[:, :-1]], dim=1)
@@ -149,7 +158,9 @@ def _load_backbone(folder: Path, generates: bool, dropout: float) -> nn.Module:
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
         if hasattr(config, name):
             setattr(config, name, dropout)
-    kind = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
+    kind = (
+        transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
+    )
     model, info = kind.from_pretrained(
         folder, config=config, dtype=torch.float32, use_safetensors=True,
         trust_remote_code=False, output_loading_info=True,

@@ -30,7 +30,9 @@ class Section:
                 raise ValueError(f"{name} must be greater than 0, not {value}")
         for name in self.fraction:
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+                raise ValueError(
+                    f"{name} must be at least 0 and below 1, not {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +171,8 @@ class Recipe(Section):
 
     def tokenizer(self, default: str) -> str:
         """Key of the token artefacts this recipe reads: base model and lengths."""
-        model = self.model
-        return f"{slug(self.base(default))}-{model.max_length}-{model.stride}-{model.max_target_length}"
+        lengths = (self.model.max_length, self.model.stride, self.model.max_target_length)
+        return "-".join([slug(self.base(default)), *map(str, lengths)])
 
     def select(self, catalogue: dict[str, str]) -> list[str]:
         """Names of the tasks to mix, sorted, out of a catalogue of name to family."""

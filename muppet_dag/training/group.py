@@ -25,7 +25,11 @@ class Group:
         """Join the group that torchrun describes in the environment, if there is one."""
         rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         cuda = torch.cuda.is_available()
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+        device = (
+            torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            if cuda
+            else torch.device("cpu")
+        )
         if cuda:
             torch.cuda.set_device(device)
         if world > 1:

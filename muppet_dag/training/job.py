@@ -68,4 +68,6 @@ class Job:
 
 
 def _task_files(said: dict) -> TaskFiles:
-    return TaskFiles(**{**said, "head": HeadSpec(**said["head"]), "metrics": tuple(said["metrics"])})
+    return TaskFiles(
+        **{**said, "head": HeadSpec(**said["head"]), "metrics": tuple(said["metrics"])}
+    )

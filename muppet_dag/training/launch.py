@@ -14,7 +14,9 @@ from muppet_dag.errors import MuppetError
 Launch = Callable[[Sequence[Path]], None]
 
 
-def command(jobs: Sequence[Path], workers: int = 1, options: Sequence[str] = ("--standalone",)) -> list[str]:
+def command(
+    jobs: Sequence[Path], workers: int = 1, options: Sequence[str] = ("--standalone",)
+) -> list[str]:
     """The torchrun command line. ``options`` replace ``--standalone`` on several machines
     (``--nnodes 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT``)."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", *options]

@@ -35,7 +35,9 @@ class Report:
         """Append one line and show it."""
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        shown = " ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if k.count("/") == 1)
+        shown = " ".join(
+            f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if k.count("/") == 1
+        )
         self.say(f"step {step + 1}/{self.total} {shown}")
 
     def say(self, text: str) -> None:

@@ -75,7 +75,9 @@ class Trainer:
             if stopping or (done % self.settings.checkpoint_every == 0 and not last):
                 self._checkpoint(done)
             if stopping:
-                raise Interrupted(f"{self.job.name}: stopped after step {done}; run again to resume")
+                raise Interrupted(
+                    f"{self.job.name}: stopped after step {done}; run again to resume"
+                )
         return self._save()
 
     def update(self, step: Step) -> None:
@@ -124,7 +126,7 @@ class Trainer:
             self.report.metrics(step, values)
 
     def _validate(self, step: int) -> None:
-        """Each task's metrics on a fixed small part of its validation split; ranks share the tasks."""
+        """Each task's metrics on a fixed part of its validation split; ranks share the tasks."""
         names = [name for name, task in self.tasks.items() if task.has("validation")]
         values: dict[str, float] = {}
         for index, name in enumerate(names):

@@ -18,7 +18,9 @@ from muppet_dag.manifest import Store, lineage, verify
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return samples.make(tmp_path_factory.mktemp("samples"), train_rows=64, evaluation_rows=24, tasks=TASKS)
+    return samples.make(
+        tmp_path_factory.mktemp("samples"), train_rows=64, evaluation_rows=24, tasks=TASKS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def test_every_asset_down_to_the_leaderboard_is_made(made) -> None:
     board = Store(chosen.home).require("leaderboard/all")
     table = pq.read_table(board.path / "leaderboard.parquet").to_pylist()
     assert {row["task"] for row in table} == {"rte"}
-    assert all(row["base_mean"] is not None and row["prefinetuned_mean"] is not None for row in table)
+    assert all(
+        row["base_mean"] is not None and row["prefinetuned_mean"] is not None for row in table
+    )
     assert (board.path / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
 
 
