@@ -10,7 +10,8 @@ import dagster as dg
 from pydantic import Field
 
 from muppet_dag.training.launch import Launch, command, environment
-from resources.tracker import Tracker, follow
+from resources.follow import follow
+from resources.tracker import Tracker
 
 
 class Launcher(dg.ConfigurableResource):

@@ -18,9 +18,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from resources.follow import follow
-
-__all__ = ["REDACTED", "Run", "Tracker", "clean", "follow"]
+__all__ = ["REDACTED", "Run", "Tracker", "clean"]
 
 log = logging.getLogger(__name__)
 

@@ -47,7 +47,8 @@ def predict(
     examples = chosen(int(example.max()) + 1, rows)
     gold = _Gold(task, split, examples)
     run = _Run(model, task, tokens, device, gold, tokenizer, beams)
-    batches = _batches(task, tokens, np.flatnonzero(np.isin(example, examples)), model.pad_id, batch_tokens)  # fmt: skip
+    wanted = np.flatnonzero(np.isin(example, examples))
+    batches = _batches(task, tokens, wanted, model.pad_id, batch_tokens)
     training = model.training
     model.eval()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -84,7 +85,10 @@ def test_every_span_reads_as_the_answer_in_its_passage(bench, name):
     assert seen == {i for i, row in enumerate(table) if row["answers"]}
 
 
-@pytest.mark.parametrize("before", ["é", "日本語", "😀 👩‍👩‍👧", "ﬁ ﬂ", "İstanbul", "e\u0301 n\u0303", "\u200b"])  # fmt: skip
+SIGNS = ("é", "日本語", "😀 👩‍👩‍👧", "ﬁ ﬂ", "İstanbul", "e\u0301 n\u0303", "\u200b")
+
+
+@pytest.mark.parametrize("before", SIGNS)
 def test_spans_are_right_behind_signs_outside_ascii(model, tmp_path, before):
     text = f"{before} said : it belongs to Noel {before} ."
     (row,) = tokens("squad", [question(text, "Noel")], model, tmp_path)
@@ -93,8 +97,8 @@ def test_spans_are_right_behind_signs_outside_ascii(model, tmp_path, before):
 
 def test_an_answer_inside_a_longer_token_is_covered_by_it(model, tmp_path):
     text = "the house 's owner is ann ."
-    (row,) = tokens("squad", [question(text, "hous")], model, tmp_path)
-    assert "hous" in said(row, text)
+    (row,) = tokens("squad", [question(text, "ous")], model, tmp_path)
+    assert said(row, text) == "house"
 
 
 def test_windows_overlap_and_cover_the_whole_passage(model, tokenizer, tmp_path):
@@ -109,10 +113,7 @@ def test_windows_overlap_and_cover_the_whole_passage(model, tokenizer, tmp_path)
         low, high = row["passage"]
         assert high - low == len(starts)
     assert reach == len(text)
-    shared = [
-        len(set(a["offsets"][0::2]) & set(b["offsets"][0::2]))
-        for a, b in zip(made, made[1:], strict=False)
-    ]
+    shared = [len(set(a["offsets"][0::2]) & set(b["offsets"][0::2])) for a, b in pairwise(made)]
     assert min(shared) >= SPEC.stride
 
 
@@ -167,7 +168,9 @@ def test_candidates_stay_together_and_none_is_lost(bench, tokenizer, name):
 def test_a_gap_in_the_question_is_filled_with_each_candidate(model, tokenizer, tmp_path):
     row = {"text": "ann went home .", "query": "she was _ there .", "label": 0}
     (made,) = tokens("race_high", [{**row, "choices": ["good", "bad"]}], model, tmp_path)
-    whole = [tokenizer.encode("ann went home .", f"she was {w} there .").ids for w in ("good", "bad")]
+    whole = [
+        tokenizer.encode("ann went home .", f"she was {w} there .").ids for w in ("good", "bad")
+    ]
     assert sequences(made) == whole
 
 

@@ -47,7 +47,9 @@ def test_a_span_never_ends_before_it_starts():
     assert (score, text) == (6.0, "klm")
 
 
-@pytest.mark.parametrize(("length", "allowed"), [(LONGEST_ANSWER, True), (LONGEST_ANSWER + 1, False)])
+@pytest.mark.parametrize(
+    ("length", "allowed"), [(LONGEST_ANSWER, True), (LONGEST_ANSWER + 1, False)]
+)
 def test_a_span_is_no_longer_than_allowed(length, allowed):
     _, text = best({(4, 3 + length): 20.0}, 4, 60)
     assert (len(text.split()) == length) == allowed
@@ -155,13 +157,13 @@ def test_training_mode_and_random_state_are_left_as_they_were(bench, training):
     model = model_for(bench, "sst2", "squad")
     model.train(training)
     torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002
-    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    np.random.seed(7)
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     run(bench, model, "sst2")
     run(bench, model, "squad")
     assert model.training == training
     assert torch.equal(before, torch.get_rng_state())
-    assert numpy_before == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert numpy_before == np.random.get_state()[1].tolist()
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -64,7 +64,7 @@ def test_workers_share_out_the_slots_of_every_step(mixture, paths, world):
     whole = list(Loader(mixture, paths, pad_id=PAD))
     ranks = [list(Loader(mixture, paths, pad_id=PAD, rank=r, world=world)) for r in range(world)]
     for step, *parts in zip(whole, *ranks, strict=True):
-        assert sorted(sum((said(part) for part in parts), [])) == said(step)
+        assert sorted(slot for part in parts for slot in said(part)) == said(step)
         assert {part.total_slots for part in parts} == {len(step.slots)}
         counts = [len(part.slots) for part in parts]
         assert max(counts) - min(counts) <= 1
@@ -146,7 +146,7 @@ def test_targets_are_padded_and_masked(batch):
     targets = [row["target"] or [] for row in rows]
     assert made.target.shape == (len(rows), max(len(each) for each in targets))
     assert made.target_mask.sum(1).tolist() == [len(each) for each in targets]
-    assert made.target[made.target_mask == 1].tolist() == sum(targets, [])
+    assert made.target[made.target_mask == 1].tolist() == [i for each in targets for i in each]
     assert (made.target[made.target_mask == 0] == 9).all()
 
 

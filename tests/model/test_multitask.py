@@ -60,7 +60,7 @@ def test_a_model_loaded_again_gives_the_same_logits(bench, saved, head):
 def test_transformers_loads_the_encoder_with_equal_weights(saved):
     from transformers import AutoModel
 
-    base, model, folder = saved
+    _, model, folder = saved
     ours = model.backbone.base_model.state_dict()
     theirs = AutoModel.from_pretrained(folder).state_dict()
     assert ours.keys() == theirs.keys()
@@ -157,7 +157,7 @@ def test_missing_backbone_weights_are_named(bench, tmp_path):
     lost = next(name for name in tensors if "layer.1.attention" in name)
     del tensors[lost]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(MuppetError, match="are missing from model.safetensors"):
+    with pytest.raises(MuppetError, match=r"are missing from model\.safetensors"):
         load(folder, SPECS)
 
 

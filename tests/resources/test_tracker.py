@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resources.tracker import REDACTED, Run, Tracker, clean, follow
+from resources.follow import follow
+from resources.tracker import REDACTED, Run, Tracker, clean
 
 KEY = "q" * 20 + "w" * 24
 

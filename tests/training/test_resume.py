@@ -135,16 +135,21 @@ def test_asked_to_stop_it_leaves_a_checkpoint_says_so_and_goes_on_later(job, und
     assert reported(job) == list(range(STEPS))
 
 
-def test_a_damaged_leftover_of_a_killed_write_is_not_taken_for_a_checkpoint(job, undisturbed):
+def test_leftovers_of_killed_writes_do_no_harm(job, undisturbed):
     folder = Path(job.output, "checkpoints")
     for name in (".writing", "step-00000099"):  # the second as if a removal was cut short
         (folder / name).mkdir(parents=True)
         (folder / name / "model.safetensors").write_bytes(b"half")
+    Path(job.output, ".model").mkdir()
+    Path(job.output, ".model", "heads.safetensors").write_bytes(b"half")
     finish(job)
     assert weights(Path(job.output, "model")) == undisturbed
 
 
-def test_signals_are_as_before_when_training_is_over(job):
+def test_signals_are_as_before_when_training_is_over(bench, tmp_path):
+    """A second job, or the predictions of this one, must not swallow them."""
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    job = bench.job(tmp_path, "sst2")
+    job.write(tmp_path / "job.json")
     finish(job)
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before

@@ -135,6 +135,18 @@ def test_a_finished_job_is_not_run_again(bench, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_a_run_killed_before_its_predictions_only_predicts(bench, tmp_path):
+    wanted = Prediction(task="sst2", split="validation", rows=4)
+    job = replaced(bench.job(tmp_path, "sst2"), predict=wanted)
+    run(job, ALONE)
+    before, first = weights(tmp_path / "model"), Predictions.read(tmp_path / "predictions.arrow")
+    reported = lines(tmp_path)
+    (tmp_path / "predictions.arrow").unlink()
+    run(job, ALONE)
+    assert Predictions.read(tmp_path / "predictions.arrow") == first
+    assert (weights(tmp_path / "model"), lines(tmp_path)) == (before, reported)
+
+
 def test_a_job_is_read_as_it_was_written(bench, tmp_path):
     job = replaced(bench.job(tmp_path, "sst2", "squad"),
                    predict=Prediction(task="sst2", split="validation", rows=4))  # fmt: skip
@@ -171,7 +183,9 @@ def test_a_loss_that_is_not_finite_names_task_and_rows(bench, tmp_path):
     trainer = Trainer(bench.job(tmp_path, "sst2", "squad"), ALONE)
     with torch.no_grad():
         trainer.model.heads["mrc"].projection.weight.fill_(math.inf)
-    with pytest.raises(MuppetError, match=r"loss of task 'squad' is nan \(token rows \[\d+") as said:
+    with pytest.raises(
+        MuppetError, match=r"loss of task 'squad' is nan \(token rows \[\d+"
+    ) as said:
         trainer.run()
     step = int(str(said.value).split()[1].rstrip(","))
     table = pa.ipc.open_file(pa.memory_map(str(tmp_path / "mixture.arrow"))).read_all().to_pylist()

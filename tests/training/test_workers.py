@@ -48,7 +48,7 @@ def losses(output: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k.startswith("train/loss")} for line in lines]
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dropout", DROPOUT)
 def test_any_number_of_workers_gives_the_same_losses_and_weights(made, workers, dropout):
     alone, together = (made(n) / str(dropout) for n in (1, workers))
@@ -66,6 +66,7 @@ def test_dropout_makes_a_difference(made):
     assert without != with_dropout
 
 
+@pytest.mark.slow
 def test_a_launch_that_fails_says_so(tmp_path):
     with pytest.raises(MuppetError, match=r"exit code 1; run again to resume"):
         run([tmp_path / "nowhere.json"], 1)
