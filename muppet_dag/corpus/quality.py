@@ -106,7 +106,7 @@ def _row_count(task: Task, facts: Mapping[str, Any]) -> Finding:
         numbers[split] = rows
         if split in task.rows:
             numbers[f"{split}_official"] = task.rows[split]
-    off = [s for s, n in seen.items() if s in task.rows and abs(n / task.rows[s] - 1) > ROW_COUNT]
+    off = [s for s, n in seen.items() if s in task.rows and abs(n - task.rows[s]) > ROW_COUNT * task.rows[s]]
     note = f"differs by more than {ROW_COUNT:.0%}: {', '.join(off)}" if off else ""
     return Finding("row_count", not off, numbers, note=note)
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Raise when the same shards would give other tokens.
 VERSION = "1"
 BATCH_ROWS = 4096
+#: Half of it may be the question; the rest must hold a window of the passage and its overlap.
+SHORTEST = 24
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ def schema(ids: pa.DataType) -> pa.Schema:
     there is none). ``start`` and ``end`` are token positions of the span, both 0 when the window
     holds no answer; ``passage`` is the half-open range of positions that belong to the passage and
     ``offsets`` the character range of each of them, flattened. ``width`` (longest sequence),
-    ``sequences`` and ``target_length`` are what slots are cut by; ``tokens`` counts the row's tokens
-    in all. ``example`` is the shard row.
+    ``sequences`` and ``target_length`` are what slots are cut by; ``tokens`` counts all the row's
+    tokens. ``example`` is the shard row.
     """
     small = pa.uint16()
     return pa.schema(
@@ -276,7 +278,9 @@ def _count(counts: dict[str, int], rows: list[_Row], spec: TokenSpec) -> None:
 
 
 def _check_fits(model_folder: Path, spec: TokenSpec) -> None:
-    """Refuse a length that the model has no positions for."""
+    """Refuse a length that the model has no positions for, or that leaves windows no room."""
+    if spec.max_length < SHORTEST:
+        raise BadConfig(f"max_length {spec.max_length}: at least {SHORTEST} tokens are needed.")
     config = json.loads((Path(model_folder) / "config.json").read_text())
     positions = config.get("max_position_embeddings")
     if positions and config.get("model_type") in {"roberta", "xlm-roberta", "camembert"}:

@@ -158,6 +158,9 @@ def _load_backbone(folder: Path, generates: bool, dropout: float) -> nn.Module:
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
         if hasattr(config, name):
             setattr(config, name, dropout)
+    for name in ("attention_dropout", "activation_dropout"):  # published as 0 more often than not
+        if hasattr(config, name):
+            setattr(config, name, min(getattr(config, name), dropout))
     kind = (
         transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def load(path: Path) -> Recipe:
     if "name" in said:
         raise BadConfig(f"recipe {path}: name is the file's name, remove the key")
     try:
-        return TypeAdapter(Recipe).validate_python({**said, "name": path.stem})
+        return TypeAdapter(Recipe).validate_json(
+            # As JSON, strictly: "60" is no number, while a list may become a tuple.
+            json.dumps({**said, "name": path.stem}), strict=True
+        )
     except ValidationError as error:
         problems = [f"{_key(e['loc'])}: {e['msg']}" for e in error.errors()]
         raise BadConfig(f"recipe {path}: " + "; ".join(problems)) from error
