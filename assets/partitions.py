@@ -48,8 +48,7 @@ class Plan:
 
     def tasks(self, recipe: Recipe) -> list[str]:
         """Every task a recipe reads, in its mixture or downstream."""
-        families = {name: task.family for name, task in catalogue.TASKS.items()}
-        return sorted({*recipe.select(families), *recipe.finetune.tasks})
+        return sorted({*recipe.select(catalogue.TASKS), *recipe.finetune.tasks})
 
     def readers(self, task: str) -> list[Recipe]:
         """The recipes that read a task."""

@@ -158,10 +158,10 @@ def _raw(paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
 
 
 def _normalised(task: Task, role: str, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
-    from muppet_dag.corpus import normalize
+    from muppet_dag.corpus.query import stream
 
     found: list[dict[str, Any]] = []
-    for batch in normalize.stream(task, task.dataset.slices[role], paths, role=role):
+    for batch in stream(task, task.dataset.slices[role], paths, role=role):
         found += batch.slice(0, count - len(found)).to_pylist()
         if len(found) == count:
             break

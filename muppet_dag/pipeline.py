@@ -138,7 +138,7 @@ def make_mixture(
     spec = recipe.mixture
     if steps is not None:
         spec = replace(spec, steps=steps, epochs=None)
-    wanted = recipe.select({name: task.family for name, task in catalogue.TASKS.items()})
+    wanted = recipe.select(catalogue.TASKS)
     found = {name: store.current(tokens_name(recipe, default_base, name)) for name in wanted}
     usable = {name: tokens for name, tokens in found.items() if tokens}
 
@@ -345,7 +345,7 @@ def _files(store: Store, recipe: Recipe, tokens: Artefact) -> TaskFiles:
     return TaskFiles(
         name=task.name, family=task.family, head=head_spec(task), metrics=task.metrics,
         tokens=str(tokens.path), shards=str(shards.path),
-        unanswerable=shards.facts["splits"]["train"].get("unanswerable", 0) > 0,
+        unanswerable=any(s.get("unanswerable", 0) for s in shards.facts["splits"].values()),
         longest_target=recipe.model.max_target_length,
     )  # fmt: skip
 

@@ -59,6 +59,8 @@ class Runner:
     def _note(self, result: dg.ExecuteInProcessResult, partition: str | None = None) -> None:
         for event in result.all_events:
             if event.is_step_failure:
+                if "Interrupt" in (event.step_failure_data.error.cls_name or ""):
+                    sys.exit("stopped; the same command goes on from here")
                 self.failures[f"{event.step_key} {partition or ''}".strip()] = _reason(event)
 
     def observe(self) -> None:
@@ -81,6 +83,9 @@ class Runner:
             done.set()
             watcher.join()
             self.progress.update(bar, completed=steps, note="")
+            if not self.progress.console.is_terminal:  # no bars in a log file: a line each
+                seconds = self.progress.tasks[bar].elapsed
+                self.progress.console.print(f"{title:28} {seconds:5.0f} s")
 
     def _watch(self, run_id: str, bar: int, done: threading.Event) -> None:
         cursor = None
@@ -122,7 +127,12 @@ def main(
     )
     with (
         dg.DagsterInstance.get() as instance,
-        Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress,
+        Progress(
+            *columns,
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        ) as progress,
     ):
         runner = Runner(defs, instance, progress)
         materialize(runner, plan, steps or None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 
-from muppet_dag.catalogue import classification, commonsense, mrc, summarization
+from muppet_dag.catalogue import classification, commonsense, held_out, mrc, summarization
 from muppet_dag.catalogue.task import FAMILIES, Family, Slice, Task, named
 from muppet_dag.errors import BadConfig
 
 TASKS: dict[str, Task] = {
     name: task
-    for module in (classification, commonsense, mrc, summarization)
+    for module in (classification, commonsense, mrc, summarization, held_out)
     for name, task in named(vars(module)).items()
 }
 

@@ -27,12 +27,12 @@ squad = mrc(
     licence="cc-by-sa-4.0", citation="Rajpurkar et al. 2016",
 )  # fmt: skip
 
-# Empty answers mean unanswerable: they are a third of the training rows and stay.
 squad_v2 = mrc(
     hub("rajpurkar/squad_v2", "squad_v2"), id="id",
     text="context", query="question", answers=SQUAD_ANSWERS,
     rows={"train": 130319, "validation": 11873},
     licence="cc-by-sa-4.0", citation="Rajpurkar et al. 2018",
+    about="a third of the training questions is unanswerable (no answers) and stays",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ drop = mrc(
     text="passage", query="question", answers=DROP_ANSWERS, drop=_none(DROP_ANSWERS),
     rows={"train": 77400, "validation": 9535},
     licence="cc-by-sa-4.0", citation="Dua et al. 2019",
+    about="only the questions whose answer is a span of the passage",
 )  # fmt: skip
 
 # The query is a statement with the gap @placeholder; each right entity counts where it comes first.
@@ -90,6 +91,7 @@ hotpotqa = mrc(
     drop={"answer is yes or no": "answer IN ('yes', 'no')"} | _none(HOTPOT_ANSWERS),
     rows={"train": 90447, "validation": 7405},
     licence="cc-by-sa-4.0", citation="Yang et al. 2018",
+    about="distractor setting: all ten paragraphs; yes/no questions are dropped",
 )  # fmt: skip
 
 
@@ -112,6 +114,7 @@ triviaqa = mrc(
     hub("mandarjoshi/trivia_qa", "rc"), id="question_id",
     text=TRIVIA_TEXT, query="question", answers=TRIVIA_ANSWERS, drop=_none(TRIVIA_ANSWERS),
     rows={"train": 138384, "validation": 17944}, citation="Joshi et al. 2017",
+    about="of the first document that holds an alias of the answer, 4,000 characters around it",
 )  # fmt: skip
 
 
@@ -134,4 +137,6 @@ natural_questions = mrc(
     drop={"other subset": "subset <> 'NaturalQuestionsShort'"} | _none(NQ_ANSWERS),
     rows={"train": 516819, "validation": 58221},
     licence="cc-by-sa-3.0", citation="Kwiatkowski et al. 2019; Fisch et al. 2019",
+    about="the short-answer form of MRQA (passages with spans), not the original HTML pages; "
+          "official counts are of all subsets of MRQA",
 )  # fmt: skip

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 #: A letter or digit of any script, as a pattern (RE2's ``\\w`` and ``\\b`` know ASCII only).
 _WORD = r"[\p{L}\p{M}\p{N}_]"
+#: An HTML tag; a "<" before a blank or a number is text.
+_TAG = "'</?[A-Za-z][^<>]*>'"
 
 
 def key_index(labels: str, key: str) -> str:
@@ -28,6 +30,25 @@ def let(name: str, value: str, body: str) -> str:
 def strip(text: str) -> str:
     """Without white space at both ends (DuckDB's ``trim`` alone leaves line breaks)."""
     return f"trim({text}, ' ' || chr(9) || chr(10) || chr(13))"
+
+
+def from_html(text: str) -> str:
+    """``text`` without tags, decimal and the common named entities, and runs of white space.
+
+    Entities may be escaped twice (``S&amp;amp;P``), as they are in text that was scraped.
+    """
+    once = f"replace({text}, '&amp;', '&')"
+    lines = f"regexp_replace({once}, '</?(p|br)\\b[^<>]*>', ' ', 'g')"
+    bare = f"regexp_replace({lines}, {_TAG}, '', 'g')"
+    # A part behind "&#" opens with the number of a character, or else was no entity.
+    code = r"TRY_CAST(regexp_extract(part, '^(\d{1,7});', 1) AS INTEGER)"
+    valid = f"({code} BETWEEN 9 AND 55295 OR {code} BETWEEN 57344 AND 1114111)"
+    told = f"if({valid}, chr({code}) || substr(part, strpos(part, ';') + 1), '&#' || part)"
+    parts = f"list_transform(string_split({bare}, '&#'), "
+    out = f"array_to_string({parts}lambda part, place: if(place = 1, part, {told})), '')"
+    for name, sign in {"nbsp": " ", "lt": "<", "gt": ">", "quot": '"', "amp": "&"}.items():
+        out = f"replace({out}, '&{name};', '{sign}')"
+    return strip(f"regexp_replace({out}, '\\s+', ' ', 'g')")
 
 
 def mark(text: str, start: str, end: str, sign: str) -> str:

@@ -87,7 +87,8 @@ class Task:
 
     ``columns`` maps unified columns to SQL expressions over raw columns; ``drop`` maps a reason to
     an SQL condition under which a raw row is left out (and counted under that reason).
-    ``rows`` holds the official row count of each raw split, for the row-count check.
+    ``rows`` holds the official row count of each raw split, for the row-count check. A ``held_out``
+    task is for evaluation only: it is fine-tuned and scored, but no mixture may hold it.
     """
 
     family: Family
@@ -101,6 +102,7 @@ class Task:
     licence: str = "unknown"
     citation: str = ""
     about: str = ""
+    held_out: bool = False
     version: int = 1
     name: str = ""
 
@@ -108,7 +110,7 @@ class Task:
     def fingerprint(self) -> str:
         """Hash of what decides the rows: editing a description re-makes nothing."""
         said = asdict(self)
-        for words in ("licence", "citation", "about", "rows", "metrics"):
+        for words in ("licence", "citation", "about", "rows", "metrics", "held_out"):
             said.pop(words)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 

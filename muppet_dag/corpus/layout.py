@@ -36,23 +36,23 @@ def match(files: Iterable[str], config: str, split: str) -> list[str]:
 def choose(files: list[str], dataset: HubDataset, where: str) -> dict[str, list[str]]:
     """Files of each raw split that the catalogue names and that exists.
 
-    SourceError, opening with ``where``, if the split that training rows come from does not.
+    SourceError, opening with ``where``, if none does. Which of them a task cannot do without, the
+    normaliser knows.
     """
     parts = dataset.slices
     try:
         found = {part.split: match(files, dataset.config, part.split) for part in parts.values()}
     except SourceError as error:
         raise SourceError(f"{where}: {error}") from error
-    needed = parts["train"].split if "train" in parts else None
-    if found.get(needed) or (needed is None and any(found.values())):
+    if any(found.values()):
         return {split: names for split, names in found.items() if names}
-    wanted = f"split {needed!r}" if needed else "any of its splits"
+    wanted = " or ".join(repr(split) for split in found)
     script = next((name for name in files if "/" not in name and name.endswith(".py")), None)
     fix = ""
     if script and dataset.revision != CONVERTED:
         fix = f". It is made by a script ({script}), which never runs: use revision {CONVERTED}"
     raise SourceError(
-        f"{where}: no parquet file for {wanted} of config {dataset.config!r}; "
+        f"{where}: no parquet file for split {wanted} of config {dataset.config!r}; "
         f"there is {_inventory(files)}{fix}"
     )
 

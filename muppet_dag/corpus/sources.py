@@ -99,7 +99,7 @@ class HubSource:
         """Download (or find in the cache) the parquet files of ``dataset`` at commit ``version``.
 
         Every file is checked against the size and hash that the Hub lists, and opened, before any
-        is returned. SourceError if a file is missing or broken, or if there is no train split.
+        is returned. SourceError if a file is missing or broken, or if none of the splits is there.
         """
         if not _COMMIT.fullmatch(version):
             raise BadConfig(f"{self.label(dataset)}: {version!r} is not a commit (40 hex digits)")

@@ -7,8 +7,9 @@ any validation library; ``load`` (in the package) checks a TOML file against the
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from muppet_dag.errors import BadConfig
 
@@ -52,9 +53,22 @@ class ModelSection(Section):
     positive = ("max_length", "stride", "max_target_length")
 
 
+class Mixable(Protocol):
+    """What selecting needs to know of a task of the catalogue."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def held_out(self) -> bool: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TasksSection(Section):
-    """Which tasks are mixed: whole families, plus ``include``, minus ``exclude``."""
+    """Which tasks are mixed: whole families, plus ``include``, minus ``exclude``.
+
+    Tasks that the catalogue holds out for evaluation belong to no family here.
+    """
 
     families: tuple[Literal["classification", "commonsense", "mrc", "summarization"], ...] = (
         "classification",
@@ -174,20 +188,30 @@ class Recipe(Section):
         lengths = (self.model.max_length, self.model.stride, self.model.max_target_length)
         return "-".join([slug(self.base(default)), *map(str, lengths)])
 
-    def select(self, catalogue: dict[str, str]) -> list[str]:
-        """Names of the tasks to mix, sorted, out of a catalogue of name to family."""
-        for name in (*self.tasks.include, *self.tasks.exclude, *self.finetune.tasks):
-            if name not in catalogue:
-                raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in its task lists")
-        families = {name for name, family in catalogue.items() if family in self.tasks.families}
+    def select(self, catalogue: Mapping[str, Mixable]) -> list[str]:
+        """Names of the tasks to mix, sorted. BadConfig for a task that is unknown or held out."""
+        self._check(catalogue)
+        mixable = {name: task for name, task in catalogue.items() if not task.held_out}
+        families = {name for name, task in mixable.items() if task.family in self.tasks.families}
         chosen = (families | set(self.tasks.include)) - set(self.tasks.exclude)
         for name in sorted(chosen | set(self.finetune.tasks)):
-            if catalogue[name] == "summarization" and self.model.architecture == "encoder":
+            if catalogue[name].family == "summarization" and self.model.architecture == "encoder":
                 raise BadConfig(
                     f"recipe {self.name!r}: task {name!r} is a summarization task, which needs "
                     'model.architecture = "encoder-decoder"'
                 )
         return sorted(chosen)
+
+    def _check(self, catalogue: Mapping[str, Mixable]) -> None:
+        for name in (*self.tasks.include, *self.tasks.exclude, *self.finetune.tasks):
+            if name not in catalogue:
+                raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in its task lists")
+        for name in self.tasks.include:
+            if catalogue[name].held_out:
+                raise BadConfig(
+                    f"recipe {self.name!r}: task {name!r} is for evaluation only, never for "
+                    "pre-finetuning; take it out of tasks.include (finetune.tasks may name it)"
+                )
 
 
 def slug(base: str) -> str:

@@ -5,25 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from muppet_dag.samples.lexicon import AFFIRM, NEGATE, THINGS
-from muppet_dag.samples.schema import FLOAT, INT32, STRING, Row, Sample, names
+from muppet_dag.catalogue.classification import TREC_FINE
+from muppet_dag.samples.lexicon import AFFIRM, NEGATE, THINGS, TOPICS
+from muppet_dag.samples.schema import FLOAT, INT32, STRING, STRINGS, Row, Sample, names
 from muppet_dag.samples.writer import Writer
 
 NLI = ("entailment", "neutral", "contradiction")
 BOOL = ("False", "True")
-FINE = tuple(
-    f"{coarse}:{fine}"
-    for coarse, line in {
-        "ABBR": "abb exp",
-        "ENTY": "animal body color cremat currency dismed event food instru lang letter other "
-        "plant product religion sport substance symbol techmeth termeq veh word",
-        "DESC": "def desc manner reason",
-        "HUM": "gr ind title desc",
-        "LOC": "city country mount other state",
-        "NUM": "code count date dist money ord other period perc speed temp volsize weight",
-    }.items()
-    for fine in line.split()
-)
+COARSE = ("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM")
 
 
 def _texts(
@@ -108,11 +97,68 @@ def _hans(writer: Writer, number: int) -> Row:
 
 
 def _trec(writer: Writer, number: int) -> Row:
-    coarse = ("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM")
-    label = number % 6
-    fine = writer.one([name for name in FINE if name.startswith(coarse[label])])
-    text = writer.showing(coarse[label], 4, 8)
-    return {"text": text, "coarse_label": label, "fine_label": FINE.index(fine)}
+    fine = FINE_ROUND[number % len(FINE_ROUND)]
+    coarse, _, rest = fine.partition(":")
+    # The coarse class shows in its topic's words, the fine one in a thing.
+    thing = (THINGS + tuple(word + "s" for word in THINGS))[FINE[coarse].index(rest)]
+    cues = writer.pick(TOPICS[coarse], 3) + [thing] * 2
+    return {"text": writer.sentence(cues, 4, 8), "coarse_label": COARSE.index(coarse),
+            "fine_label": TREC_FINE.split().index(fine)}  # fmt: skip
+
+
+def _fine_round() -> tuple[str, ...]:
+    """64 fine classes: each one once or more, and of no coarse class fewer than six."""
+    counts = {coarse: max(6, len(fine)) for coarse, fine in FINE.items()} | {"NUM": 18}
+    return tuple(
+        f"{coarse}:{fine[place % len(fine)]}"
+        for coarse, fine in FINE.items()
+        for place in range(counts[coarse])
+    )
+
+
+FINE = {
+    coarse: [name.partition(":")[2] for name in TREC_FINE.split() if name.startswith(coarse)]
+    for coarse in COARSE
+}
+FINE_ROUND = _fine_round()
+
+
+def _multinli(writer: Writer, number: int) -> Row:
+    label, premise = number % 3, writer.sentence()
+    hypothesis = writer.showing(NLI[label])
+    said = {"premise": premise, "hypothesis": hypothesis}
+    parses = {f"{name}_{kind}": f"( {text} )" for name, text in said.items() for kind in _TREES}
+    return {"promptID": number, "pairID": writer.id(number), "genre": "fiction", "label": label,
+            **said, **parses}  # fmt: skip
+
+
+def _scitail(writer: Writer, number: int) -> Row:
+    label = number % 2
+    return {"premise": writer.sentence(), "hypothesis": writer.showing(NLI[label]),
+            "label": ("entails", "neutral")[label]}  # fmt: skip
+
+
+def _eraser_multirc(writer: Writer, number: int) -> Row:
+    label, passage = number % 2, writer.sentence((), 15, 30)
+    asked = f"{writer.sentence((), 3, 6)} || {writer.showing(BOOL[label], 2, 5)}"
+    return {"passage": passage, "query_and_answer": asked, "label": label,
+            "evidences": [passage[:20]]}  # fmt: skip
+
+
+def _anli(writer: Writer, number: int) -> Row:
+    label = number % 3
+    return {"uid": writer.id(number), "premise": writer.sentence((), 12, 24),
+            "hypothesis": writer.showing(NLI[label]), "label": label,
+            "reason": "" if writer.split.startswith("train") else writer.sentence()}  # fmt: skip
+
+
+def _hyperpartisan(writer: Writer, number: int) -> Row:
+    label = number % 2
+    first, second = writer.showing(("positive", "negative")[label]), writer.sentence()
+    link = f'<a href="https://example.org/?a=1&amp;b={number}" type="external">house</a>'
+    text = f"<p>caf&#233; {first}</p> \n<p>{link} &amp;amp; {second}</p>"
+    return {"text": text, "title": writer.sentence((), 3, 6), "hyperpartisan": bool(label),
+            "url": "https://example.org/", "published_at": "2017-09-10"}  # fmt: skip
 
 
 def _wiki_qa(writer: Writer, number: int) -> Row:
@@ -126,7 +172,16 @@ _IDX = pa.struct([(part, INT32) for part in ("paragraph", "question", "answer")]
 _SPANS = {part: INT32 for part in ("start1", "start2", "end1", "end2")}
 _PARSES = ("parse_premise", "parse_hypothesis", "binary_parse_premise",
            "binary_parse_hypothesis", "heuristic", "subcase", "template")  # fmt: skip
+_TREES = ("binary_parse", "parse")
 _BOOL = {"label": names(*BOOL)}
+_TREC: Sample = (
+    {"text": STRING, "coarse_label": names(*COARSE), "fine_label": names(*TREC_FINE.split())},
+    _trec,
+)
+_ANLI: Sample = (
+    {"uid": STRING, "premise": STRING, "hypothesis": STRING, "label": names(*NLI),
+     "reason": STRING}, _anli,
+)  # fmt: skip
 
 SAMPLES: dict[str, Sample] = {
     "cola": _texts("sentence", None, ("unacceptable", "acceptable"), idx=True),
@@ -165,9 +220,29 @@ SAMPLES: dict[str, Sample] = {
     "imdb": _texts("text", None, ("neg", "pos")),
     "yelp_polarity": _texts("text", None, ("1", "2"), shown=("negative", "positive")),
     "ag_news": _texts("text", None, ("World", "Sports", "Business", "Sci/Tech")),
-    "trec_coarse": (
-        {"text": STRING, "coarse_label": names("ABBR", "ENTY", "DESC", "HUM", "LOC", "NUM"),
-         "fine_label": names(*FINE)}, _trec,
+    "multinli": (
+        {"promptID": INT32}
+        | dict.fromkeys(("pairID", "premise", "premise_binary_parse", "premise_parse", "hypothesis",
+                         "hypothesis_binary_parse", "hypothesis_parse", "genre"), STRING)
+        | {"label": names(*NLI)}, _multinli,
+    ),
+    "scitail": (dict.fromkeys(("premise", "hypothesis", "label"), STRING), _scitail),
+    "eraser_multirc": (
+        {"passage": STRING, "query_and_answer": STRING} | _BOOL | {"evidences": STRINGS},
+        _eraser_multirc,
+    ),
+    "trec_coarse": _TREC,
+    "trec_fine": _TREC,
+    "anli_r1": _ANLI,
+    "anli_r2": _ANLI,
+    "anli_r3": _ANLI,
+    "hyperpartisan": (
+        {"text": STRING, "title": STRING, "hyperpartisan": pa.bool_(), "url": STRING,
+         "published_at": STRING}, _hyperpartisan,
+    ),
+    "emotion": _texts(
+        "text", None, ("sadness", "joy", "love", "anger", "fear", "surprise"),
+        shown=("negative", "positive", "acceptable", "unacceptable", "contradiction", "neutral"),
     ),
     "wiki_qa": (
         {"question_id": STRING, "question": STRING, "document_title": STRING, "answer": STRING,

@@ -29,15 +29,23 @@ def _copa(writer: Writer, number: int) -> Row:
             "label": label}  # fmt: skip
 
 
-def _lettered(question: str, count: int, *more: str, text_first: bool = True) -> Sample:
-    """Candidates in two parallel lists, the key among the labels."""
+def _lettered(
+    question: str, count: int, before: str = "", after: str = "", *,
+    text_first: bool = True, numeric: bool = False,
+) -> Sample:  # fmt: skip
+    """Candidates in two parallel lists, the key among the labels.
+
+    ``before`` and ``after`` name further columns on either side of the candidates.
+    """
     order = ("text", "label") if text_first else ("label", "text")
-    columns: Columns = {"id": STRING, question: STRING} | dict.fromkeys(more, STRING) | {
+    columns: Columns = dict.fromkeys(("id", question, *before.split()), STRING) | {
         "choices": pa.struct([(name, STRINGS) for name in order]), "answerKey": STRING,
+        **dict.fromkeys(after.split(), STRING),
     }  # fmt: skip
+    more = f"{before} {after}".split()
 
     def row(writer: Writer, number: int) -> Row:
-        keys = _keys(number, count, numeric=question == "question" and not more)
+        keys = _keys(number, count, numeric=numeric)
         label = number % len(keys)
         choices = {"text": writer.candidates(label, len(keys)), "label": keys}
         return {"id": writer.id(number), question: _question(writer), "choices": choices,
@@ -47,10 +55,10 @@ def _lettered(question: str, count: int, *more: str, text_first: bool = True) ->
 
 
 def _keys(number: int, count: int, *, numeric: bool) -> list[str]:
-    """A to E; where ``numeric``, ARC's variety: 1 to 4 in part of the rows, three candidates."""
+    """A to H; where ``numeric``, ARC's variety: 1 to 4 in part of the rows, three candidates."""
     if numeric and number % 16 == 5:
         count = 3
-    return list("12345" if numeric and number // 4 % 8 == 2 else "ABCDE")[:count]
+    return list("12345" if numeric and number // 4 % 8 == 2 else "ABCDEFGH")[:count]
 
 
 def _cosmos(writer: Writer, number: int) -> Row:
@@ -104,12 +112,39 @@ def _sciq(writer: Writer, number: int) -> Row:
             "support": "" if number % 3 == 0 else writer.sentence()}  # fmt: skip
 
 
+def _dream(writer: Writer, number: int) -> Row:
+    label, choice = number % 3, writer.candidates(number % 3, 3)
+    return {"id": number, "dialogue_id": f"4-{number}", "question": _question(writer),
+            "dialogue": [f"{who} : {writer.sentence((), 4, 8)}" for who in ("a", "the", "a")],
+            "choice": choice, "answer": choice[label]}  # fmt: skip
+
+
+def _piqa(writer: Writer, number: int) -> Row:
+    label = number % 2
+    sol1, sol2 = writer.candidates(label, 2)
+    return {"goal": _question(writer), "sol1": sol1, "sol2": sol2, "label": label}
+
+
+def _social(writer: Writer, number: int) -> Row:
+    label = number % 3
+    answers = zip("ABC", writer.candidates(label, 3), strict=True)
+    return {"context": writer.sentence(), "question": _question(writer), "label": str(label + 1),
+            **{f"answer{letter}": text for letter, text in answers}}  # fmt: skip
+
+
+def _winogrande(writer: Writer, number: int) -> Row:
+    option1, option2 = writer.candidates(number % 2, 2)
+    sentence = f"{writer.sentence((), 4, 8)[:-2]} _ {writer.sentence((), 2, 4)}"
+    return {"sentence": sentence, "option1": option1, "option2": option2,
+            "answer": "12"[number % 2]}  # fmt: skip
+
+
 def _strings(line: str, maker: Maker, **more: object) -> Sample:
     """Columns that are strings, but for those named by keyword."""
     return {name: more.get(name, STRING) for name in line.split()}, maker
 
 
-_ARC = _lettered("question", 4)
+_ARC = _lettered("question", 4, numeric=True)
 _RACE = _strings("example_id article answer question options", _race, options=STRINGS)
 
 SAMPLES: dict[str, Sample] = {
@@ -130,4 +165,10 @@ SAMPLES: dict[str, Sample] = {
     "mathqa": _strings("Problem Rationale options correct annotated_formula linear_formula "
                        "category", _mathqa),
     "sciq": _strings("question distractor3 distractor1 distractor2 correct_answer support", _sciq),
+    "dream": _strings("id dialogue_id dialogue question choice answer", _dream,
+                      id=INT32, dialogue=STRINGS, choice=STRINGS),
+    "qasc": _lettered("question", 8, after="fact1 fact2 combinedfact formatted_question"),
+    "piqa": _strings("goal sol1 sol2 label", _piqa, label=names("0", "1")),
+    "social_i_qa": _strings("context question answerA answerB answerC label", _social),
+    "winogrande": _strings("sentence option1 option2 answer", _winogrande),
 }  # fmt: skip

@@ -66,7 +66,7 @@ CUES: Mapping[str, tuple[str, ...]] = {
 
 _MORE = _words(
     "What is true about it ? Who owns belongs to . , : ) * _ @placeholder @highlight and report "
-    "was cause happened as result 0 1 2 3 4 5 Old"
+    "was cause happened as result 0 1 2 3 4 5 Old | & #"
 )
 WORDS: tuple[str, ...] = tuple(
     dict.fromkeys(

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from muppet_dag.samples.lexicon import TOPICS
-from muppet_dag.samples.schema import STRING, Row, Sample
+from muppet_dag.samples.schema import FLOAT, STRING, Row, Sample
 from muppet_dag.samples.writer import Writer
 
 _WORDS = [word for topic in ("World", "Sports", "Business", "Sci/Tech") for word in TOPICS[topic]]
 
 
-def _documents(document: str, summary: str, *, id: bool = True, ending: str = "") -> Sample:
-    """Documents with a summary; ``ending`` follows the summary outside of training."""
+def _documents(
+    document: str, summary: str, *, id: bool = True, ending: str = "", join: str = " "
+) -> Sample:
+    """Documents with a summary; ``ending`` follows the summary outside of training.
+
+    A document is two sentences with ``join`` between them.
+    """
     columns = dict.fromkeys((document, summary) + ("id",) * id, STRING)
 
     def row(writer: Writer, number: int) -> Row:
         topic = writer.one(_WORDS)
-        text = writer.sentence([topic] * 4, 14, 26)
+        text = join.join(writer.sentence([topic] * 2, 7, 13) for _ in range(2))
         said = f"report on {topic}" + (ending if writer.split != "train" else "")
         made = {document: text, summary: said}
         return made | ({"id": writer.id(number)} if id else {})
@@ -23,8 +28,42 @@ def _documents(document: str, summary: str, *, id: bool = True, ending: str = ""
     return columns, row
 
 
+def _billsum() -> Sample:
+    columns, row = _documents("text", "summary", id=False)
+    return {**columns, "title": STRING}, lambda w, n: row(w, n) | {"title": w.sentence((), 3, 6)}
+
+
+def _reddit_tifu() -> Sample:
+    columns, row = _documents("documents", "tldr", id=False)
+    votes = ("ups", "num_comments", "upvote_ratio", "score")
+
+    def post(writer: Writer, number: int) -> Row:
+        made = row(writer, number)
+        made["documents"] = "\n" * (number % 3) + made["documents"]
+        return dict.fromkeys(votes, 1.0) | made | {"title": writer.sentence((), 3, 6)}
+
+    return {**dict.fromkeys(votes, FLOAT), **columns, "title": STRING}, post
+
+
+def _samsum() -> Sample:
+    columns, row = _documents("dialogue", "summary", join="\r\n")
+
+    def chat(writer: Writer, number: int) -> Row:
+        made = row(writer, number)
+        if number % 40 == 39:
+            made["dialogue"] = ""  # one in the real set
+        return made
+
+    return {"id": STRING, **columns}, chat
+
+
 SAMPLES: dict[str, Sample] = {
     "cnn_dailymail": _documents("article", "highlights"),
     "xsum": _documents("document", "summary"),
     "aeslc": _documents("email_body", "subject_line", id=False, ending="\n"),
+    "billsum": _billsum(),
+    "multi_news": _documents("document", "summary", id=False, join=" ||||| "),
+    "gigaword": _documents("document", "summary", id=False, join=" # "),
+    "reddit_tifu": _reddit_tifu(),
+    "samsum": _samsum(),
 }

@@ -224,7 +224,14 @@ def test_a_file_damaged_in_its_middle_is_told_as_bad_data(tmp_path):
 def test_a_source_without_training_rows_is_refused(tmp_path):
     error = refused(PAIRS, tmp_path, validation=write(tmp_path / "v.parquet", pairs()))
     assert (error.task, error.split) == ("pairs", "train")
-    assert "no files of raw split 'train'" in str(error)
+    assert "no files of raw split 'train', only of validation" in str(error)
+
+
+def test_a_held_out_task_may_lack_training_rows(tmp_path):
+    task, folder = replace(PAIRS, held_out=True), tmp_path / "made"
+    folder.mkdir()
+    facts = normalize(task, {"validation": write(tmp_path / "v.parquet", pairs())}, folder)
+    assert facts["missing"] == ["train"] and shards.splits(folder) == ["validation"]
 
 
 def test_a_missing_evaluation_split_is_recorded(tmp_path):

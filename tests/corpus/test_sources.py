@@ -266,9 +266,13 @@ def test_missing_repository(source):
         source.version(hub("nobody/nothing"))
 
 
-def test_missing_split_lists_what_there_is(source):
-    with pytest.raises(SourceError, match=r"'training'.*config 'cola'") as caught:
-        read(source, hub(TINY, "cola", train="training"))
+def test_splits_that_are_there_come_without_those_that_are_not(source):
+    assert list(read(source, hub(TINY, "cola", train="training"))) == ["validation"]
+
+
+def test_no_split_at_all_lists_what_there_is(source):
+    with pytest.raises(SourceError, match=r"'training' or 'dev' of config 'cola'") as caught:
+        read(source, hub(TINY, "cola", train="training", validation="dev"))
     assert "cola/train*.parquet" in str(caught.value) and TINY in str(caught.value)
 
 

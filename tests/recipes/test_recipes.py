@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from muppet_dag import catalogue, recipes
+from muppet_dag import recipes
+from muppet_dag.catalogue import TASKS
 from muppet_dag.errors import BadConfig
 from muppet_dag.recipes import Recipe
 
-FAMILIES = {name: task.family for name, task in catalogue.TASKS.items()}
 SHIPPED = sorted(path.stem for path in recipes.SHIPPED.glob("*.toml"))
 GOOD = """
 [mixture]
@@ -37,10 +37,10 @@ def test_there_are_shipped_recipes():
 def test_every_shipped_recipe_loads_and_names_tasks_of_the_catalogue(name):
     recipe = recipes.get(name)
     assert recipe.name == name and recipe.description
-    chosen = recipe.select(FAMILIES)
-    assert chosen and set(recipe.finetune.tasks) <= set(FAMILIES)
+    chosen = recipe.select(TASKS)
+    assert chosen and set(recipe.finetune.tasks) <= set(TASKS)
     if recipe.model.architecture == "encoder":
-        assert "summarization" not in {FAMILIES[task] for task in chosen}
+        assert "summarization" not in {TASKS[task].family for task in chosen}
 
 
 def test_the_file_gives_the_name_and_defaults_fill_the_rest(tmp_path):
@@ -126,20 +126,28 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones():
 def test_an_unknown_task_in_any_list_is_refused(tmp_path, text):
     recipe = load(tmp_path, GOOD + text)
     with pytest.raises(BadConfig, match="'mine': unknown task 'sst3'"):
-        recipe.select(FAMILIES)
+        recipe.select(TASKS)
 
 
 @pytest.mark.parametrize("text", ["[tasks]\ninclude = ['xsum']", "[finetune]\ntasks = ['xsum']"])
 def test_an_encoder_with_a_summarization_task_is_refused(tmp_path, text):
     recipe = load(tmp_path, GOOD + text)
     with pytest.raises(BadConfig, match=r"'xsum'.*architecture"):
-        recipe.select(FAMILIES)
+        recipe.select(TASKS)
+
+
+def test_a_held_out_task_is_refused_in_a_mixture_and_welcome_downstream(tmp_path):
+    recipe = load(tmp_path, GOOD + "[tasks]\ninclude = ['rte', 'piqa']")
+    with pytest.raises(BadConfig, match="'mine': task 'piqa' is for evaluation only"):
+        recipe.select(TASKS)
+    chosen = load(tmp_path, GOOD + "[finetune]\ntasks = ['piqa']").select(TASKS)
+    assert chosen and not any(TASKS[name].held_out for name in chosen)
 
 
 def test_tasks_are_families_plus_include_minus_exclude(tmp_path):
     text = "[tasks]\nfamilies = ['mrc']\ninclude = ['rte']\nexclude = ['drop']"
-    chosen = load(tmp_path, GOOD + text).select(FAMILIES)
-    mrc = {name for name, family in FAMILIES.items() if family == "mrc"}
+    chosen = load(tmp_path, GOOD + text).select(TASKS)
+    mrc = {name for name, task in TASKS.items() if task.family == "mrc"}
     assert chosen == sorted((mrc | {"rte"}) - {"drop"})
 
 

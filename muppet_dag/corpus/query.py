@@ -1,0 +1,163 @@
+"""The SQL of one split, and what its errors mean.
+
+The query keeps every raw row in order and only says why a row is to be dropped, so that raw row
+numbers in error messages are right and every dropped row is counted under its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from muppet_dag.catalogue import Slice, Task
+from muppet_dag.corpus.shards import BATCH_ROWS, rebatch
+from muppet_dag.errors import BadData, MuppetError
+
+#: Seed of the hash that carves validation rows out of a training split.
+CARVE_SEED = 20210111
+#: Reason of rows that belong to another slice of the same raw split; they are not counted.
+ELSEWHERE = "in another part of the split"
+
+_SQL_TYPES = {
+    "id": "VARCHAR",
+    "text": "VARCHAR",
+    "query": "VARCHAR",
+    "choices": "VARCHAR[]",
+    "label": "INTEGER",
+    "score": "FLOAT",
+    "answers": "STRUCT(text VARCHAR, start INTEGER)[]",
+    "target": "VARCHAR",
+}
+
+
+def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
+    """The SQL of one split: unified columns, ``dropped`` (a reason or NULL) and ``bad_span``."""
+    columns = [
+        f"CAST({_column(task, name)} AS {kind}) AS {name}" for name, kind in _SQL_TYPES.items()
+    ]
+    drops = " ".join(f"WHEN {condition} THEN {_quote(why)}" for why, condition in task.drop.items())
+    why = f"CASE {drops} END" if drops else "NULL::VARCHAR"
+    inner = f"SELECT {', '.join(columns)}, {why} AS drop_why FROM {_files(paths)}"
+    span = (
+        "list_position(list_transform(answers, "
+        "lambda a: coalesce(substr(text, a.start + 1, length(a.text)) = a.text, false)), false)"
+        if task.family == "mrc"
+        else "NULL::INTEGER"
+    )
+    return (
+        f"SELECT * EXCLUDE (drop_why), {_dropped(task, part)} AS dropped, {span} AS bad_span "
+        f"FROM ({inner})"
+    )
+
+
+def _dropped(task: Task, part: Slice) -> str:
+    """Why a row is left out: not this part of the split, the entry's reasons, no label, no text."""
+    cases = []
+    if (part.low, part.high) != (0, 100):
+        bucket = f"md5_number(concat('{CARVE_SEED}/', text, '/', query)) % 100"
+        inside = f"{bucket} BETWEEN {part.low} AND {part.high - 1}"
+        cases.append(f"WHEN NOT ({inside}) THEN {_quote(ELSEWHERE)}")
+    cases.append("WHEN drop_why IS NOT NULL THEN drop_why")
+    unlabelled = {
+        "classification": "score IS NULL" if task.regression else "coalesce(label, -1) = -1",
+        "commonsense": "coalesce(label, -1) = -1",
+        "mrc": "answers IS NULL",
+        "summarization": "coalesce(trim(target), '') = ''",
+    }[task.family]
+    cases.append(f"WHEN {unlabelled} THEN 'unlabelled'")
+    if task.family != "commonsense":  # a commonsense question needs no context
+        # trim copies its text, which would take as long as all the rest: a text that opens with a
+        # visible sign of ASCII is not empty.
+        visible = "coalesce(unicode(text) BETWEEN 33 AND 126, false)"
+        blank = f"CASE WHEN {visible} THEN false ELSE coalesce(trim(text), '') = '' END"
+        cases.append(f"WHEN {blank} THEN 'empty text'")
+    return f"CASE {' '.join(cases)} END"
+
+
+def _files(paths: Sequence[Path]) -> str:
+    return f"read_parquet([{', '.join(_quote(str(path)) for path in paths)}])"
+
+
+def _column(task: Task, name: str) -> str:
+    return f"({task.columns[name]})" if name in task.columns else "NULL"
+
+
+def stream(
+    task: Task, part: Slice, paths: Sequence[Path], *, role: str, memory: str = "1GB"
+) -> Iterator[pa.RecordBatch]:
+    """Run the entry's SQL over raw files; yields batches with the helper column ``dropped``."""
+    import duckdb
+
+    con = duckdb.connect(config={"memory_limit": memory, "autoinstall_known_extensions": "false"})
+    con.execute("SET enable_progress_bar = false")
+    try:
+        # A batch of DuckDB's ends with each row group of the file, which may be small.
+        yield from rebatch(con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS))
+    except (duckdb.Error, OSError) as error:
+        raise _explained(con, task, role, paths, error) from error
+    finally:
+        con.close()
+
+
+def _explained(con, task: Task, role: str, paths: Sequence[Path], error: Exception) -> MuppetError:
+    """What DuckDB's error means to the user.
+
+    Behind the first batch errors come by way of Arrow, as OSError with the kind in the text only.
+    """
+    said = first_line(error)
+    if said.startswith("Out of Memory"):
+        return MuppetError(f"task {task.name!r}, split {role!r}: {said}")
+    if said.startswith("Binder Error"):
+        return BadData(
+            f"a raw column is missing or has changed ({said})",
+            task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
+            fix=f"The raw columns are now: {', '.join(_raw_columns(paths))}.",
+        )  # fmt: skip
+    if said.startswith("Conversion Error"):
+        return _locate_conversion(con, task, role, paths, said)
+    return unreadable(task, role, said)
+
+
+def unreadable(task: Task, role: str, said: str) -> BadData:
+    """A raw file that DuckDB or Arrow cannot read."""
+    return BadData(
+        f"a raw file cannot be read ({said})",
+        task=task.name, split=role, expected="complete parquet files",
+        fix="Delete the damaged file so that it is fetched again.",
+    )  # fmt: skip
+
+
+def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], said: str) -> BadData:
+    """Find the column and row that could not be converted, to name them."""
+    import duckdb
+
+    for name, sql in task.columns.items():
+        rows = f"SELECT row_number() OVER () - 1 AS row, ({sql}) AS value FROM {_files(paths)}"
+        bad = f"value IS NOT NULL AND TRY_CAST(value AS {_SQL_TYPES[name]}) IS NULL"
+        try:
+            found = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
+        except duckdb.Error:  # the expression itself fails, then its row cannot be told this way
+            found = None
+        if found:
+            return BadData(
+                f"value {str(found[1])[:200]!r}", task=task.name, split=role, column=name,
+                row=found[0], expected=f"a value of type {_SQL_TYPES[name]}",
+            )  # fmt: skip
+    return BadData(said, task=task.name, split=role)
+
+
+def _raw_columns(paths: Sequence[Path]) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return list(pq.read_schema(paths[0]).names)
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text."""
+    return str(error).splitlines()[0]
