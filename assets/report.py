@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from muppet_dag.corpus.quality import Finding
-from muppet_dag.errors import BadConfig, BadData, SourceError
+from muppet_dag.errors import MuppetError
 from muppet_dag.manifest import Artefact
 
 #: Only what may pass by itself is tried again: the network. Bad data stays bad.
@@ -52,10 +52,8 @@ def told_plainly() -> Iterator[None]:
     """Errors in data or settings stop the asset at once; a source that may recover is retried."""
     try:
         yield
-    except (BadData, BadConfig) as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-    except SourceError as error:
-        raise dg.Failure(str(error), allow_retries=error.retry) from error
+    except MuppetError as error:
+        raise dg.Failure(str(error), allow_retries=getattr(error, "retry", False)) from error
 
 
 def table(rows: list[Mapping[str, Any]]) -> str:

@@ -130,7 +130,7 @@ def make_mixture(
 ) -> Artefact:
     """Draw the sampling index over all of the recipe's tasks that have tokens.
 
-    A task without tokens (its dataset failed) is left out, and the manifest says so. ``steps``
+    A task without training tokens (its dataset failed) is left out, and the manifest says so. ``steps``
     replaces the recipe's budget.
     """
     from muppet_dag.mixture import index
@@ -140,7 +140,9 @@ def make_mixture(
         spec = replace(spec, steps=steps, epochs=None)
     wanted = recipe.select(catalogue.TASKS)
     found = {name: store.current(tokens_name(recipe, default_base, name)) for name in wanted}
-    usable = {name: tokens for name, tokens in found.items() if tokens}
+    usable = {
+        n: tokens for n, tokens in found.items() if tokens and "train" in tokens.facts["splits"]
+    }
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
         sizes = {name: index.Sizes.read(tokens.path) for name, tokens in usable.items()}
@@ -199,6 +201,11 @@ def finetune(
     init = initial_model(store, recipe, default_base, initialisation)
     tokens = store.require(tokens_name(recipe, default_base, task))
     settings = recipe.finetune
+    if absent := {"train", "validation"} - set(tokens.facts["splits"]):
+        raise MuppetError(
+            f"task {task!r} has no rows in {' and '.join(sorted(absent))} in this source; fine-tuning "
+            f"needs both. Take it out of finetune.tasks of recipe {recipe.name!r}."
+        )
 
     def make(folder: Path, key: str) -> Mapping[str, Any]:
         work = store.workspace(key)

@@ -112,11 +112,8 @@ def _row_count(task: Task, facts: Mapping[str, Any]) -> Finding:
         numbers[split] = rows
         if split in task.rows:
             numbers[f"{split}_official"] = task.rows[split]
-    off = [
-        s
-        for s, n in seen.items()
-        if s in task.rows and abs(n - task.rows[s]) > ROW_COUNT * task.rows[s]
-    ]
+    known = {split: rows for split, rows in task.rows.items() if split in seen}
+    off = [s for s, rows in known.items() if abs(seen[s] - rows) > ROW_COUNT * rows]
     note = f"differs by more than {ROW_COUNT:.0%}: {', '.join(off)}" if off else ""
     return Finding("row_count", not off, numbers, note=note)
 
