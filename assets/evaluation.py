@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.automation import follow
 from assets.partitions import Plan
 from assets.pictures import inline
 from assets.report import materialized, table, told_plainly
@@ -20,6 +21,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         code_version=pipeline.EVALUATION_VERSION,
         description="Each task's own metrics on its validation split, seed by seed.",
         kinds={"python"},
+        automation_condition=follow(),
     )
     def evaluation(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
         _, start, task = plan.parse(context.partition_key)
@@ -46,6 +48,7 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
         code_version=pipeline.EVALUATION_VERSION,
         description="Fine-tuned from the base model against fine-tuned from the pre-finetuned one.",
         kinds={"duckdb"},
+        automation_condition=follow(),
     )
     def leaderboard(store: ArtefactStore) -> dg.MaterializeResult:
         import pyarrow.parquet as pq

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import refresh
 from assets.report import RETRIES, checked, materialized, table, told_plainly
 from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
@@ -66,6 +67,7 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
             for name, blocking in quality.CHECKS.items()
         ],
         retry_policy=RETRIES,
+        automation_condition=refresh(),
     )
     def shards(store: ArtefactStore, source: DatasetSource) -> dg.MaterializeResult:
         with told_plainly():

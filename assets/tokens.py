@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.automation import refresh
 from assets.partitions import Plan
 from assets.report import RETRIES, materialized, plain, told_plainly
 from muppet_dag import pipeline
@@ -48,6 +49,7 @@ def tokens_asset(task: Task, plan: Plan) -> dg.AssetsDefinition:
         description=f"Model inputs of {task.name}, tokenized once and read by memory map.",
         kinds={"tokenizers", "arrow"},
         tags={"muppet/family": task.family},
+        automation_condition=refresh(),
     )
     def tokens(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
         recipe = plan.with_tokenizer(context.partition_key)

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.automation import follow, retrain
 from assets.partitions import Plan
 from assets.pictures import curves
 from assets.report import materialized, plain, told_plainly
@@ -46,6 +47,7 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
         code_version=index.VERSION,
         description="Which rows make which slot of which step: step, slot, task, row.",
         kinds={"arrow"},
+        automation_condition=retrain(),
     )
     def mixture(
         context: dg.AssetExecutionContext, config: MixtureConfig, store: ArtefactStore
@@ -86,6 +88,7 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         kinds={"torch", "transformers"},
         pool=GPU,
         retry_policy=RESUME,
+        automation_condition=follow(),
     )
     def prefinetuned(
         context: dg.AssetExecutionContext,
@@ -131,6 +134,7 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         kinds={"torch", "transformers"},
         pool=GPU,
         retry_policy=RESUME,
+        automation_condition=follow(),
     )
     def finetuned(
         context: dg.AssetExecutionContext,

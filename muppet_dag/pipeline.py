@@ -130,8 +130,8 @@ def make_mixture(
 ) -> Artefact:
     """Draw the sampling index over all of the recipe's tasks that have tokens.
 
-    A task without training tokens (its dataset failed) is left out, and the manifest says so. ``steps``
-    replaces the recipe's budget.
+    A task without training tokens (its dataset failed) is left out, and the manifest says so.
+    ``steps`` replaces the recipe's budget.
     """
     from muppet_dag.mixture import index
 
@@ -203,8 +203,8 @@ def finetune(
     settings = recipe.finetune
     if absent := {"train", "validation"} - set(tokens.facts["splits"]):
         raise MuppetError(
-            f"task {task!r} has no rows in {' and '.join(sorted(absent))} in this source; fine-tuning "
-            f"needs both. Take it out of finetune.tasks of recipe {recipe.name!r}."
+            f"task {task!r} has no rows in {' and '.join(sorted(absent))} in this source, and "
+            f"fine-tuning needs both. Take it out of finetune.tasks of recipe {recipe.name!r}."
         )
 
     def make(folder: Path, key: str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets import automation
 from assets.definitions import all_assets, all_jobs
 from assets.partitions import Plan
 from deployments.local import retention
@@ -16,10 +17,12 @@ def build(settings: Settings) -> dg.Definitions:
     """Definitions for these settings."""
     folders = [settings.recipes] if settings.recipes else []
     plan = Plan(recipes.load_all(*folders), settings.model)
+    jobs = all_jobs()
     return dg.Definitions(
         assets=all_assets(plan),
-        jobs=[*all_jobs(), retention.forget_old_runs],
-        schedules=[retention.schedule],
+        jobs=[*jobs, retention.forget_old_runs],
+        schedules=[automation.observe_schedule(jobs[0]), retention.schedule],
+        sensors=[automation.sensor()],
         resources={
             "store": ArtefactStore(home=str(settings.home)),
             "source": DatasetSource(source=settings.source),

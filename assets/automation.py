@@ -1,0 +1,53 @@
+"""What runs by itself, once it is switched on: data is kept fresh, training is asked for rarely.
+
+A schedule observes the dataset repositories. Where a commit moved, the shards of its tasks are made
+again; where their content really changed, the tokens below; where it did not, the wave stops there.
+Mixture and model become stale in sight of everyone, and are made again on the retraining day only.
+"""
+
+import dagster as dg
+
+A = dg.AutomationCondition
+
+#: Every night: ask each repository for its commit.
+OBSERVE_CRON = "0 3 * * *"
+#: Monday morning: the one time a week at which changed data asks for training.
+RETRAIN_CRON = "0 5 * * 1"
+
+# ``eager`` asks for a whole chain at once, since "will be requested" counts as updated; comparing
+# data versions asks for one floor at a time, and only where something is different.
+_CHANGED = A.any_deps_match(A.data_version_changed()).since_last_handled()
+_QUIET = ~A.any_deps_in_progress() & ~A.in_progress()
+
+
+def refresh() -> dg.AutomationCondition:
+    """For shards and tokens: made again when an input has another data version."""
+    return (_CHANGED & _QUIET & ~A.any_deps_missing()).with_label("an input changed")
+
+
+def retrain(cron: str = RETRAIN_CRON) -> dg.AutomationCondition:
+    """For mixtures: as ``refresh``, at most once for each tick, and only for recipes that have
+    been trained before. A dataset that is missing holds nothing up; the mixture leaves it out."""
+    return (_CHANGED & _QUIET & A.cron_tick_passed(cron) & ~A.missing()).with_label(
+        f"an input changed, by {cron}"
+    )
+
+
+def follow() -> dg.AutomationCondition:
+    """For what lies below a mixture: made again with it, where it has been made before."""
+    return (_CHANGED & _QUIET & ~A.missing()).with_label("an input was made anew")
+
+
+def observe_schedule(job: object) -> dg.ScheduleDefinition:
+    """The nightly observation, off until switched on."""
+    return dg.ScheduleDefinition(
+        name="observe_datasets", job=job, cron_schedule=OBSERVE_CRON,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )  # fmt: skip
+
+
+def sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates the conditions above, off until switched on."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.STOPPED
+    )

@@ -1,0 +1,140 @@
+"""A dataset changes on the Hub, the automation ticks: exactly what is affected runs, floor by floor.
+
+The Hub is a real HTTP server on loopback, asked by the real client.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+from dag import NAME, QUIET, plan, settings
+from standin_hub import StandinHub
+
+from deployments.local.definitions import build
+from muppet_dag import catalogue, samples
+
+GLUE = ("cola", "rte", "stsb")
+TASKS = (*GLUE, "copa", "squad")
+FRIDAY = datetime(2026, 11, 20, 12)
+
+
+class World:
+    """A stand-in Hub, the DAG over it, and an automation whose clock the test moves."""
+
+    def __init__(self, hub: StandinHub, root: Path, instance: dg.DagsterInstance) -> None:
+        self.hub, self.instance, self.root = hub, instance, root
+        self.chosen = settings(root / "home", f"hub:{hub.url}", root / "recipes")
+        self.defs = build(self.chosen)
+        self.raw = samples.make(root / "raw", train_rows=48, evaluation_rows=16, tasks=TASKS)
+        self.now, self.cursor = FRIDAY, None
+        for repository in sorted({catalogue.get(t).dataset.repository for t in TASKS}):
+            self.push(repository)
+
+    def push(self, repository: str, readme: str = "") -> None:
+        """Make a commit of a repository's files as they are now, on the branch its tasks read."""
+        tasks = [catalogue.get(t) for t in TASKS if catalogue.get(t).dataset.repository == repository]
+        folder, converted = self.raw / repository, "convert" in tasks[0].dataset.revision
+        files = {"README.md": readme.encode()}
+        for path in sorted(folder.rglob("*.parquet")):
+            name = path.relative_to(folder)
+            split = f"{name.parent}/{name.name.rsplit('-', 3)[0]}/0000.parquet"
+            files[split if converted else str(name)] = path.read_bytes()
+        self.hub.put(repository, files, branch=tasks[0].dataset.revision)
+
+    def run(self, keys: set[dg.AssetKey], partition: str | None = None) -> None:
+        job = self.defs.resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(
+            asset_selection=sorted(keys), partition_key=partition, instance=self.instance,
+            run_config=QUIET,
+        ).success  # fmt: skip
+
+    def observe(self) -> None:
+        keys = {dg.AssetKey(["hub", *catalogue.get(t).dataset.repository.split("/")]) for t in TASKS}
+        job = self.defs.resolve_job_def("observe")
+        assert job.execute_in_process(
+            asset_selection=sorted(keys), instance=self.instance, run_config=QUIET
+        ).success
+
+    def tick(self, later: timedelta = timedelta(minutes=1)) -> dict[str, set[str | None]]:
+        """One evaluation of all conditions: asset to partitions asked for, which are then made."""
+        self.now += later
+        result = dg.evaluate_automation_conditions(
+            self.defs, self.instance, cursor=self.cursor, evaluation_time=self.now
+        )
+        self.cursor = result.cursor
+        asked: dict[str, set[str | None]] = {}
+        for each in result.results:
+            subset = each.true_subset
+            if subset.is_empty:
+                continue
+            partitioned = subset.is_partitioned
+            parts = set(subset.expensively_compute_partition_keys()) if partitioned else {None}
+            asked["/".join(each.key.path)] = parts
+        for name, parts in asked.items():
+            if not name.startswith(("prefinetuned", "finetuned", "evaluation", "leaderboard")):
+                for part in parts:
+                    self.run({dg.AssetKey(name.split("/"))}, part)
+        return asked
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("automation")
+    with StandinHub(root / "hub") as hub, dg.DagsterInstance.ephemeral() as instance:
+        world = World(hub, root, instance)
+        small = plan(world.chosen)
+        world.observe()
+        world.run({dg.AssetKey(["shards", name]) for name in TASKS})
+        world.run({dg.AssetKey("base_model")}, "tiny-bert")
+        key = small.tokenizer(small.recipes[NAME])
+        world.run({dg.AssetKey(["tokens", name]) for name in TASKS}, key)
+        world.run({dg.AssetKey("mixture")}, NAME)
+        world.tick()
+        yield world
+
+
+def change_cola(world: World) -> None:
+    path = next((world.raw / "nyu-mll/glue/cola").glob("train-*.parquet"))
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, table.num_rows - 4), path)
+
+
+def test_an_observation_without_change_asks_for_nothing(world: World) -> None:
+    world.observe()
+    assert world.tick() == {}
+
+
+def test_a_new_commit_with_the_same_rows_stops_at_the_shards(world: World) -> None:
+    world.push("nyu-mll/glue", readme="a better description")
+    world.observe()
+    assert world.tick() == {f"shards/{name}": {None} for name in GLUE}
+    assert world.tick() == {}
+
+
+def test_changed_rows_reach_the_tokens_of_that_task_and_training_waits_for_its_day(
+    world: World,
+) -> None:
+    small = plan(world.chosen)
+    key = small.tokenizer(small.recipes[NAME])
+    change_cola(world)
+    world.push("nyu-mll/glue")
+    world.observe()
+    assert world.tick() == {f"shards/{name}": {None} for name in GLUE}
+    assert world.tick() == {"tokens/cola": {key}}
+    assert world.tick() == {}, "training is not asked for on a Friday"
+    assert world.tick(timedelta(days=3)) == {"mixture": {NAME}}, "but on Monday"
+    assert world.tick(timedelta(days=7)) == {}, "and not again without a change"
+
+
+def test_a_repository_that_vanished_fails_alone_when_observed(world: World) -> None:
+    world.hub.fault("repository", "super_glue", times=50)
+    keys = [dg.AssetKey(["hub", "aps", "super_glue"]), dg.AssetKey(["hub", "nyu-mll", "glue"])]
+    result = world.defs.resolve_job_def("observe").execute_in_process(
+        asset_selection=keys, instance=world.instance, run_config=QUIET, raise_on_error=False
+    )
+    failed = {event.step_key for event in result.all_events if event.is_step_failure}
+    assert failed == {"hub__aps__super_glue"}
