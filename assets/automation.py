@@ -21,8 +21,9 @@ _QUIET = ~A.any_deps_in_progress() & ~A.in_progress()
 
 
 def refresh() -> dg.AutomationCondition:
-    """For shards and tokens: made again when an input has another data version."""
-    return (_CHANGED & _QUIET & ~A.any_deps_missing()).with_label("an input changed")
+    """For shards and tokens: what has been made before is made again when an input has another
+    data version. A new task is made by hand the first time."""
+    return (_CHANGED & _QUIET & ~A.missing() & ~A.any_deps_missing()).with_label("an input changed")
 
 
 def retrain(cron: str = RETRAIN_CRON) -> dg.AutomationCondition:

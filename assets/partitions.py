@@ -81,9 +81,9 @@ class Plan:
         name, _, task = key.split(SEPARATOR)
         return self.recipes[name], key.removesuffix(f"{SEPARATOR}{task}"), task
 
-    def base_to_tokens(self, task: str) -> dg.StaticPartitionMapping:
-        """Base model to a task's tokens."""
-        return _mapping((self.base(r), self.tokenizer(r)) for r in self.readers(task))
+    def base_to_tokens(self) -> dg.StaticPartitionMapping:
+        """Base model to the tokens made with its tokenizer."""
+        return _mapping((self.base(r), self.tokenizer(r)) for r in self.recipes.values())
 
     def tokens_to_recipe(self, task: str) -> dg.StaticPartitionMapping:
         """A task's tokens to the recipes that mix it."""

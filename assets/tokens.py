@@ -35,7 +35,7 @@ def base_asset(plan: Plan) -> dg.AssetsDefinition:
 
 def tokens_asset(task: Task, plan: Plan) -> dg.AssetsDefinition:
     """A task's tokens, one partition for each tokenizer and input length."""
-    mapping = plan.base_to_tokens(task.name)
+    mapping = plan.base_to_tokens()
 
     @dg.asset(
         key=["tokens", task.name],

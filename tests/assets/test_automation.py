@@ -17,8 +17,9 @@ from standin_hub import StandinHub
 from deployments.local.definitions import build
 from muppet_dag import catalogue, samples
 
-GLUE = ("cola", "rte", "stsb")
+GLUE = sorted(name for name, t in catalogue.TASKS.items() if t.dataset.repository == "nyu-mll/glue")
 TASKS = (*GLUE, "copa", "squad")
+TOKENIZED = ("cola", "copa", "rte", "squad", "stsb")
 FRIDAY = datetime(2026, 11, 20, 12)
 
 
@@ -36,7 +37,9 @@ class World:
 
     def push(self, repository: str, readme: str = "") -> None:
         """Make a commit of a repository's files as they are now, on the branch its tasks read."""
-        tasks = [catalogue.get(t) for t in TASKS if catalogue.get(t).dataset.repository == repository]
+        tasks = [
+            catalogue.get(t) for t in TASKS if catalogue.get(t).dataset.repository == repository
+        ]
         folder, converted = self.raw / repository, "convert" in tasks[0].dataset.revision
         files = {"README.md": readme.encode()}
         for path in sorted(folder.rglob("*.parquet")):
@@ -53,7 +56,9 @@ class World:
         ).success  # fmt: skip
 
     def observe(self) -> None:
-        keys = {dg.AssetKey(["hub", *catalogue.get(t).dataset.repository.split("/")]) for t in TASKS}
+        keys = {
+            dg.AssetKey(["hub", *catalogue.get(t).dataset.repository.split("/")]) for t in TASKS
+        }
         job = self.defs.resolve_job_def("observe")
         assert job.execute_in_process(
             asset_selection=sorted(keys), instance=self.instance, run_config=QUIET
@@ -91,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory):
         world.run({dg.AssetKey(["shards", name]) for name in TASKS})
         world.run({dg.AssetKey("base_model")}, "tiny-bert")
         key = small.tokenizer(small.recipes[NAME])
-        world.run({dg.AssetKey(["tokens", name]) for name in TASKS}, key)
+        world.run({dg.AssetKey(["tokens", name]) for name in TOKENIZED}, key)
         world.run({dg.AssetKey("mixture")}, NAME)
         world.tick()
         yield world
