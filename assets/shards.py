@@ -1,7 +1,7 @@
 """Hub datasets and shards: one observable source per repository, one asset per task."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -69,13 +69,21 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
         retry_policy=RETRIES,
         automation_condition=refresh(),
     )
-    def shards(store: ArtefactStore, source: DatasetSource) -> dg.MaterializeResult:
-        with told_plainly():
-            at = store.open()
-            artefact = pipeline.make_shards(at, source.open(at), task)
+    def shards(
+        store: ArtefactStore, source: DatasetSource
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        at = store.open()
+        before = pipeline.last_facts(at, task)
+        try:
+            with told_plainly():
+                artefact = pipeline.make_shards(at, source.open(at), task)
+        except dg.Failure as failure:
+            if isinstance(failure.__cause__, quality.Refused):
+                yield from map(checked, failure.__cause__.findings)
+            raise
         said = quality.describe(task, artefact.path)
-        found = [checked(each) for each in quality.examine(task, artefact.path, artefact.facts)]
-        return materialized(artefact, _metadata(artefact.facts, said), found)
+        found = quality.examine(task, artefact.path, artefact.facts, before)
+        yield materialized(artefact, _metadata(artefact.facts, said), list(map(checked, found)))
 
     return shards
 

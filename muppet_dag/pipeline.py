@@ -60,20 +60,32 @@ def open_source(spec: str, store: Store) -> Source:
 
 
 def make_shards(store: Store, source: Source, task: Task) -> Artefact:
-    """Fetch a task's raw files at one version and normalise them."""
-    from muppet_dag.corpus import normalize
+    """Fetch a task's raw files at one version and normalise them.
 
-    version = source.version(task.dataset)
+    Shards that fail a blocking check are refused, and those that stood there before stay current.
+    """
+    from muppet_dag.corpus import normalize, quality
+
+    version, before = source.version(task.dataset), last_facts(store, task)
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
         files = source.fetch(task.dataset, version)
-        return {**normalize.normalize(task, files, folder), "revision": task.dataset.revision}
+        facts = {**normalize.normalize(task, files, folder), "revision": task.dataset.revision}
+        quality.require(task, folder, facts, before)
+        return facts
 
     return store.build(
         f"shards/{task.name}", make,
         code_version=shards_code(task),
         inputs={source.label(task.dataset): version},
     )  # fmt: skip
+
+
+def last_facts(store: Store, task: Task) -> Mapping[str, Any] | None:
+    """Facts of the shards that stand now, if this very entry made them."""
+    current = store.current(f"shards/{task.name}")
+    same = current is not None and current.manifest.code_version == shards_code(task)
+    return current.facts if same else None
 
 
 def shards_code(task: Task) -> str:

@@ -12,11 +12,14 @@ import pyarrow as pa
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import shards
 from muppet_dag.corpus.schema import SCHEMA
+from muppet_dag.errors import BadData
 
 #: Largest share of duplicated training rows, and of one class, that raises no warning.
 DUPLICATES, ONE_CLASS = 0.05, 0.98
 #: How far the number of raw rows may be from the official one.
 ROW_COUNT = 0.02
+#: Share of the last good version's rows below which a split is refused.
+SHRUNK = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Finding:
 CHECKS: dict[str, bool] = {
     "schema": True,
     "labels": True,
+    "shrunk": True,
     "row_count": False,
     "splits": False,
     "duplicates": False,
@@ -43,12 +47,39 @@ CHECKS: dict[str, bool] = {
 }
 
 
-def examine(task: Task, folder: Path, facts: Mapping[str, Any]) -> list[Finding]:
-    """Run every check of ``CHECKS`` over a task's shards."""
+class Refused(BadData):
+    """Shards that would poison training: what stood there before stays. ``findings`` says all."""
+
+    def __init__(self, task: Task, findings: list[Finding]) -> None:
+        self.findings = findings
+        bad = [each for each in findings if each.blocking and not each.passed]
+        said = "; ".join(f"{each.name}: {each.note or dict(each.numbers)}" for each in bad)
+        fix = "Nothing was replaced. If the change is meant, raise the entry's version."
+        super().__init__(f"the new shards were refused ({said})", task=task.name, fix=fix)
+
+
+def require(
+    task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """``examine``, and raise Refused if a blocking check fails."""
+    findings = examine(task, folder, facts, before)
+    if any(each.blocking and not each.passed for each in findings):
+        raise Refused(task, findings)
+    return findings
+
+
+def examine(
+    task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """Run every check of ``CHECKS`` over a task's shards.
+
+    ``before`` holds the facts of the last good version, made by the same entry, if there is one.
+    """
     tables = {split: shards.read(folder, split) for split in shards.splits(folder)}
     main = tables[_main(tables)]
     found = [
-        _schema(tables), _labels(task, main), _row_count(task, facts),
+        _schema(tables), _labels(task, main), _shrunk(facts, before),
+        _row_count(task, facts),
         _splits(facts), _duplicates(main), _empty(tables),
     ]  # fmt: skip
     assert [each.name for each in found] == list(CHECKS)
@@ -116,6 +147,16 @@ def _row_count(task: Task, facts: Mapping[str, Any]) -> Finding:
     off = [s for s, rows in known.items() if abs(seen[s] - rows) > ROW_COUNT * rows]
     note = f"differs by more than {ROW_COUNT:.0%}: {', '.join(off)}" if off else ""
     return Finding("row_count", not off, numbers, note=note)
+
+
+def _shrunk(facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> Finding:
+    """Rows of each split against the last good version."""
+    was = {split: said["rows"] for split, said in (before or {}).get("splits", {}).items()}
+    now = {split: facts["splits"].get(split, {}).get("rows", 0) for split in was}
+    lost = [split for split, rows in was.items() if now[split] < SHRUNK * rows]
+    numbers = {**now, **{f"{split}_before": rows for split, rows in was.items()}}
+    note = ", ".join(f"{split} has {now[split]} rows, it had {was[split]}" for split in lost)
+    return Finding("shrunk", not lost, numbers, blocking=True, note=note)
 
 
 def _splits(facts: Mapping[str, Any]) -> Finding:

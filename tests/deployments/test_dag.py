@@ -132,6 +132,25 @@ def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
     assert not (chosen.home / "shards" / "cola").exists()
 
 
+def test_shards_that_lost_half_their_rows_are_refused_and_the_old_ones_stay(
+    source: Path, tmp_path: Path
+) -> None:
+    changing = shutil.copytree(source, tmp_path / "source")
+    chosen = settings(tmp_path / "home", str(changing), tmp_path / "recipes")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert run(chosen, instance, "shards/rte").success
+        good = Store(chosen.home).require("shards/rte").version
+        path = next((changing / "nyu-mll/glue/rte").glob("train-*.parquet"))
+        pq.write_table(pq.read_table(path).slice(0, 20), path)
+        result = run(chosen, instance, "shards/rte")
+    said = failure(result, "shards__rte")
+    assert "train has 20 rows, it had 64" in said and "raise the entry's version" in said
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert not checks["shrunk"].passed and checks["shrunk"].blocking
+    assert checks["shrunk"].metadata["train_before"].value == 64
+    assert Store(chosen.home).require("shards/rte").version == good
+
+
 def test_a_missing_input_says_what_to_materialize_first(source: Path, tmp_path: Path) -> None:
     chosen = settings(tmp_path / "home", str(source), tmp_path / "recipes")
     with dg.DagsterInstance.ephemeral() as instance:
