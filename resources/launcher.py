@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from muppet_dag.training.launch import Launch, command, environment
 from resources.follow import follow
-from resources.tracker import Tracker
+from resources.tracker import Run, Tracker
 
 
 class Launcher(dg.ConfigurableResource):
@@ -29,16 +29,19 @@ class Launcher(dg.ConfigurableResource):
         ``config`` is what the W&B runs say of themselves; their group is the Dagster run.
         """
 
+        def tracked(job: Path) -> AbstractContextManager[Run]:
+            kind = context.asset_key.path[0]
+            return tracker.run(
+                name=_name(context, job), group=context.run_id, config=config,
+                job_type=kind, id=_id(job),
+            )  # fmt: skip
+
         def run(jobs: Sequence[Path]) -> None:
             with ExitStack() as stack:
-                for job in jobs:
-                    tracked = tracker.run(
-                        name=_name(context, job), group=context.run_id, config=config,
-                        job_type=context.asset_key.path[0], id=_id(job),
-                    )  # fmt: skip
-                    stack.enter_context(
-                        follow(job.parent / "metrics.jsonl", stack.enter_context(tracked))
-                    )
+                runs = [stack.enter_context(tracked(job)) for job in jobs]
+                context.add_asset_metadata({"wandb": _places(runs)})
+                for job, tracked_run in zip(jobs, runs, strict=True):
+                    stack.enter_context(follow(job.parent / "metrics.jsonl", tracked_run))
                 with warnings.catch_warnings():  # Pipes warns of its own preview features
                     warnings.simplefilter("ignore", dg.PreviewWarning)
                     dg.PipesSubprocessClient().run(
@@ -47,6 +50,11 @@ class Launcher(dg.ConfigurableResource):
                     )  # fmt: skip
 
         return run
+
+
+def _places(runs: Sequence[Run]) -> dg.MetadataValue:
+    """Where the W&B runs are: their pages, or their folders on disk."""
+    return dg.MetadataValue.md("\n".join(f"- {run.url or run.path or 'off'}" for run in runs))
 
 
 def _name(context: dg.AssetExecutionContext, job: Path) -> str:

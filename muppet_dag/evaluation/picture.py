@@ -121,7 +121,8 @@ def _panel(
     axis.set_title(recipe, loc="left", fontweight="bold", fontsize=10.5)
     gains = [row["gain"] for row in rows if row["gain"] is not None]
     if gains:
-        _right(axis, 0, gain(math.fsum(gains) / len(gains)), "mean gain", _INK, "bold")
+        over = f"mean, {len(gains)} task{'s' * (len(gains) > 1)}"
+        _right(axis, 0, gain(math.fsum(gains) / len(gains)), over, _INK, "bold")
     _plain(axis, negative=limits[0] < 0)
 
 

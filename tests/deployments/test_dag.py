@@ -89,8 +89,11 @@ def test_making_it_again_changes_nothing(made) -> None:
 
 
 def test_training_is_tracked_offline(made) -> None:
-    chosen, _, _ = made
+    chosen, _, ran = made
     runs = list((chosen.home / "wandb" / "wandb").glob("offline-run-*"))
+    events = [event for result in ran for event in result.get_asset_materialization_events()]
+    trained = next(e for e in events if e.asset_key == dg.AssetKey("prefinetuned"))
+    assert "offline-run-" in trained.materialization.metadata["wandb"].value
     assert len(runs) == 1 + 2 * 2  # one pre-finetuning, two seeds from two initialisations
 
 
