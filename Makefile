@@ -15,7 +15,7 @@ export MUPPET_MODEL := $(MODEL)
 
 help:
 	@echo "make demo               the whole DAG on the built-in samples, a few minutes"
-	@echo "make demo DATA=FOLDER MODEL=FOLDER-OR-HUB-ID [STEPS=80]   the same on your data and model"
+	@echo "make demo DATA=FOLDER MODEL=FOLDER-OR-HUB-ID [STEPS=64]   the same on your data and model"
 	@echo "make ui                 Dagster's UI on the same assets"
 	@echo "make test               the test suite;  make test-all  the slow tests too"
 

@@ -26,6 +26,12 @@ def refresh() -> dg.AutomationCondition:
     return (_CHANGED & _QUIET & ~A.missing() & ~A.any_deps_missing()).with_label("an input changed")
 
 
+def report() -> dg.AutomationCondition:
+    """For the report over all shards: as ``refresh``, once it has been made. A dataset that is
+    missing holds nothing up; the report is of those that are there."""
+    return (_CHANGED & _QUIET & ~A.missing()).with_label("shards changed")
+
+
 def retrain(cron: str = RETRAIN_CRON) -> dg.AutomationCondition:
     """For mixtures: as ``refresh``, at most once for each tick, and only for recipes that have
     been trained before. A dataset that is missing holds nothing up; the mixture leaves it out."""

@@ -5,6 +5,7 @@ from itertools import groupby
 import dagster as dg
 
 from assets.evaluation import evaluation_asset, leaderboard_asset
+from assets.overlap import overlap_asset
 from assets.partitions import Plan
 from assets.shards import repository_asset, repository_key, shards_asset
 from assets.tokens import base_asset, tokens_asset
@@ -19,6 +20,7 @@ def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
     return [
         *(repository_asset(name, list(members)) for name, members in repositories),
         *(shards_asset(task) for task in TASKS.values()),
+        overlap_asset(),
         base_asset(plan),
         *(tokens_asset(task, plan) for task in TASKS.values() if plan.readers(task.name)),
         mixture_asset(plan),

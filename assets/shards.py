@@ -43,7 +43,10 @@ def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinit
     )
     def observe(store: ArtefactStore, source: DatasetSource) -> dg.DataVersion:
         where = source.open(store.open())
-        versions = {key: where.version(dataset) for key, dataset in sorted(datasets.items())}
+        versions = {
+            key: pipeline.source_of(dataset, where).version(dataset)
+            for key, dataset in sorted(datasets.items())
+        }
         one = set(versions.values())
         return dg.DataVersion(one.pop() if len(one) == 1 else digest(versions))
 

@@ -41,7 +41,8 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
             )
             for name in TASKS
             if plan.readers(name)
-        ],
+        ]
+        + [dg.AssetDep(dg.AssetKey(["overlap"]))],
         partitions_def=plan.by_recipe,
         group_name="training",
         code_version=index.VERSION,
@@ -66,6 +67,8 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
                 "useful_share": facts["tokens"] / facts["padded_tokens"],
                 "rows_by_task": dg.MetadataValue.json(facts["rows_by_task"]),
                 "left_out": dg.MetadataValue.json(facts["left_out"]),
+                "decontaminated": sum(facts["decontaminated"].values()),
+                "decontaminated_by_task": dg.MetadataValue.json(facts["decontaminated"]),
             },
         )
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from muppet_dag.manifest import Manifest
 
 app = typer.Typer(
-    help="Massive multi-task pre-finetuning: the catalogue, its rows, and lineage.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,  # locals may hold tokens
@@ -63,7 +62,7 @@ def show(
         from muppet_dag.manifest import Store
 
         entry = catalogue.get(task)
-        place = pipeline.open_source(source, Store(home))
+        place = pipeline.source_of(entry.dataset, pipeline.open_source(source, Store(home)))
         version = place.version(entry.dataset)
         files = place.fetch(entry.dataset, version)
         paths = _files(entry, split, files)
@@ -87,6 +86,20 @@ def lineage(
             del above[depth + 1 :]
             above.append(above[depth].add(_node(name, version, said)))
         _console().print(tree)
+
+
+@app.callback()
+def main(
+    tasks: Annotated[
+        Path | None, typer.Option(envvar="MUPPET_TASKS", help="A folder with tasks of your own.")
+    ] = None,
+) -> None:
+    """Massive multi-task pre-finetuning: the catalogue, its rows, and lineage."""
+    if tasks:
+        with _told():
+            from muppet_dag import catalogue
+
+            catalogue.extend(tasks)
 
 
 @contextmanager
@@ -152,9 +165,13 @@ def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]
 def _raw(paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
     import duckdb
 
+    from muppet_dag.corpus.readers import table
+
     with duckdb.connect() as con:
-        rows = con.read_parquet([str(path) for path in paths]).limit(count)
-        return rows.to_arrow_table().to_pylist()
+        try:
+            return con.sql(f"FROM {table(paths)} LIMIT {count}").to_arrow_table().to_pylist()
+        except duckdb.Error as error:
+            raise MuppetError(f"{paths[0]}: {error}") from error
 
 
 def _normalised(task: Task, role: str, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from muppet_dag import catalogue
 from muppet_dag.catalogue import Task
+from muppet_dag.catalogue.task import Dataset, Files
 from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import Predictions, TaskFiles
 from muppet_dag.manifest import Artefact, Store, digest
@@ -52,11 +53,18 @@ def open_source(spec: str, store: Store) -> Source:
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
         samples.make(folder)
-        return {"tasks": len(catalogue.TASKS)}
+        return {"tasks": len(samples.SAMPLES)}
 
     inputs = {"made:samples": samples.version()}
     made = store.build("samples/all", make, code_version="1", inputs=inputs)
     return sources.DirectorySource(made.path)
+
+
+def source_of(dataset: Dataset, source: Source) -> Source:
+    """Where this dataset comes from: a user's own files lie where they lie, whatever ``source``."""
+    from muppet_dag.corpus.sources import FileSource
+
+    return FileSource() if isinstance(dataset, Files) else source
 
 
 def make_shards(store: Store, source: Source, task: Task) -> Artefact:
@@ -66,6 +74,7 @@ def make_shards(store: Store, source: Source, task: Task) -> Artefact:
     """
     from muppet_dag.corpus import normalize, quality
 
+    source = source_of(task.dataset, source)
     version, before = source.version(task.dataset), last_facts(store, task)
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
@@ -137,14 +146,58 @@ def tokens_name(recipe: Recipe, default_base: str, task: str) -> str:
     return f"tokens/{recipe.tokenizer(default_base)}/{task}"
 
 
+#: Where the overlap report lies.
+OVERLAP = "overlap/all"
+
+
+def make_overlap(store: Store) -> Artefact:
+    """Find the training rows that appear in an evaluation split of any task that has shards."""
+    from muppet_dag.corpus import overlap
+
+    found = {name: store.current(f"shards/{name}") for name in sorted(catalogue.TASKS)}
+    made = {name: shards for name, shards in found.items() if shards}
+    if not made:
+        raise MuppetError("no task has shards yet; materialize shards first")
+    folders = {name: shards.path for name, shards in made.items()}
+    return store.build(
+        OVERLAP,
+        lambda folder, _: overlap.find(folders, folder),
+        code_version=overlap.VERSION,
+        inputs={shards.manifest.name: shards.version for shards in made.values()},
+    )
+
+
+def _overlap_of(store: Store, tokens: Iterable[Artefact]) -> Artefact:
+    """The overlap report, if it has seen exactly the shards that these tokens were made from."""
+    from muppet_dag.corpus import overlap
+
+    report = store.current(OVERLAP)
+    if report is None:
+        raise MuppetError(
+            "the mixture leaves out training rows that evaluation splits hold, and there is no "
+            "overlap report yet; materialize overlap, or set mixture.decontaminate = false in the "
+            "recipe"
+        )
+    versions = [each.manifest.inputs.items() for each in tokens]
+    in_use = {name: v for inputs in versions for name, v in inputs if name.startswith("shards/")}
+    overlap.require_same(report.manifest.inputs, in_use)
+    return report
+
+
 def make_mixture(
     store: Store, recipe: Recipe, default_base: str, *, steps: int | None = None
 ) -> Artefact:
     """Draw the sampling index over all of the recipe's tasks that have tokens.
 
     A task without training tokens (its dataset failed) is left out, and the manifest says so.
-    ``steps`` replaces the recipe's budget.
+    ``steps`` replaces the recipe's budget. With ``mixture.decontaminate`` the rows that the overlap
+    report calls ``row`` or ``near`` are left out, against every evaluation split of every task:
+    the pre-finetuned model is scored on tasks outside its own mixture too. A passage or a question
+    in common (``text``, ``query``) is no reason: the answer is not given away, and tasks made from
+    one source (SQuAD and QNLI) would lose most of their rows. The fact ``decontaminated`` counts
+    the shard rows left out by task. MuppetError without a report of the very same shards.
     """
+    from muppet_dag.corpus import overlap
     from muppet_dag.mixture import index
 
     spec = recipe.mixture
@@ -155,16 +208,25 @@ def make_mixture(
     usable = {
         n: tokens for n, tokens in found.items() if tokens and "train" in tokens.facts["splits"]
     }
+    inputs = {tokens.manifest.name: tokens.version for tokens in usable.values()}
+    report = _overlap_of(store, usable.values()) if usable and spec.decontaminate else None
+    if report:
+        inputs[OVERLAP] = report.version
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
-        sizes = {name: index.Sizes.read(tokens.path) for name, tokens in usable.items()}
+        leaked = {name: overlap.leaked(report.path, name) if report else None for name in usable}
+        sizes = {n: index.Sizes.read(t.path, without=leaked[n]) for n, t in usable.items()}
         facts = index.build(sizes, spec, recipe.seed, folder)
-        return {**facts, "left_out": [name for name in wanted if name not in usable]}
+        return {
+            **facts,
+            "left_out": [name for name in wanted if name not in usable],
+            "decontaminated": {n: len(rows) for n, rows in leaked.items() if rows is not None},
+        }
 
     return store.build(
         f"mixture/{recipe.name}", make,
         code_version=index.VERSION,
-        inputs={tokens.manifest.name: tokens.version for tokens in usable.values()},
+        inputs=inputs,
         parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": wanted},
     )  # fmt: skip
 
@@ -396,10 +458,13 @@ def load_task(
 
     ``source`` is ``hub``, ``samples`` or a folder laid out as the Hub (``MUPPET_SOURCE``, default
     ``hub``), ``home`` the store (``MUPPET_HOME``, default ``~/.muppet-dag``). The tables are
-    memory-mapped; ``datasets.Dataset(table)`` and DuckDB take them as they are.
+    memory-mapped; ``datasets.Dataset(table)`` and DuckDB take them as they are. Tasks of your own
+    are those in the folder that ``MUPPET_TASKS`` names.
     """
     from muppet_dag.corpus import shards
 
+    if own := os.environ.get("MUPPET_TASKS"):
+        catalogue.extend(Path(own))
     store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet-dag"))
     where = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
     artefact = make_shards(store, where, catalogue.get(name))

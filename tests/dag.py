@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.partitions import Plan
-from deployments.local.definitions import build
+from deployments.local.location import build
 from deployments.local.settings import Settings
 from muppet_dag import recipes
 
@@ -83,6 +83,7 @@ def run_all(chosen: Settings, instance: dg.DagsterInstance) -> list[dg.ExecuteIn
     recipe = small.recipes[NAME]
     ran = [
         run(chosen, instance, *(f"shards/{name}" for name in TASKS)),
+        run(chosen, instance, "overlap"),
         run(chosen, instance, "base_model", partition=small.base(recipe)),
     ]
     made = [f"tokens/{n}" for n in TASKS if (chosen.home / "shards" / n / "current").is_file()]

@@ -1,38 +1,6 @@
-"""The code location: assets of all recipes, with the resources of one machine."""
+"""What Dagster loads: the code location for the settings of the environment."""
 
-import dagster as dg
-
-from assets import automation
-from assets.definitions import all_assets, all_jobs
-from assets.partitions import Plan
-from deployments.local import retention
+from deployments.local.location import build
 from deployments.local.settings import Settings
-from muppet_dag import recipes
-from resources.launcher import Launcher
-from resources.store import ArtefactStore, DatasetSource
-from resources.tracker import Tracker
-
-
-def build(settings: Settings) -> dg.Definitions:
-    """Definitions for these settings."""
-    folders = [settings.recipes] if settings.recipes else []
-    plan = Plan(recipes.load_all(*folders), settings.model)
-    jobs = all_jobs()
-    return dg.Definitions(
-        assets=all_assets(plan),
-        jobs=[*jobs, retention.forget_old_runs],
-        schedules=[automation.observe_schedule(jobs[0]), retention.schedule],
-        sensors=[automation.sensor()],
-        resources={
-            "store": ArtefactStore(home=str(settings.home)),
-            "source": DatasetSource(source=settings.source),
-            "launcher": Launcher(workers=settings.workers),
-            "tracker": Tracker(directory=str(settings.home / "wandb")),
-        },
-        # A step here is a call into DuckDB, Rust or a process of its own, all of which use every
-        # core; a process per step would cost more than most steps take.
-        executor=dg.in_process_executor,
-    )
-
 
 defs = build(Settings.read())

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from assets.partitions import Plan
-from deployments.local.definitions import build
 from deployments.local.home import prepare
+from deployments.local.location import build
 from deployments.local.settings import Settings
-from muppet_dag import recipes
+from muppet_dag import pipeline, recipes
 from muppet_dag.catalogue import TASKS
 from muppet_dag.errors import MuppetError
+from muppet_dag.manifest import Store
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -110,6 +111,7 @@ def main(
     started, console = time.perf_counter(), Console()
     try:
         settings = Settings.read()
+        pipeline.open_source(settings.source, Store(settings.home))
         prepare(settings)
         defs = build(settings)
     except MuppetError as error:
@@ -145,6 +147,7 @@ def materialize(runner: Runner, plan: Plan, steps: int | None) -> None:
     read = sorted({task for recipe in plan.recipes.values() for task in plan.tasks(recipe)})
     runner.run("shards", [dg.AssetKey(["shards", name]) for name in read])
     made = [name for name in read if f"shards__{name}" not in runner.failures]
+    runner.run("overlap", [dg.AssetKey(["overlap"])])
     for recipe in plan.recipes.values():
         runner.run(f"base model of {recipe.name}", [dg.AssetKey(["base_model"])], plan.base(recipe))
         keys = [dg.AssetKey(["tokens", name]) for name in plan.tasks(recipe) if name in made]
@@ -163,7 +166,6 @@ def closing(console: Console, settings: Settings, failures: dict[str, str], seco
     import pyarrow.parquet as pq
 
     from muppet_dag.evaluation.leaderboard import print_table
-    from muppet_dag.manifest import Store
 
     board = Store(settings.home).current("leaderboard/all")
     if board:

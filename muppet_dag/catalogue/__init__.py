@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 from muppet_dag.catalogue import classification, commonsense, held_out, mrc, summarization
 from muppet_dag.catalogue.task import FAMILIES, Family, Slice, Task, named
@@ -13,6 +14,7 @@ TASKS: dict[str, Task] = {
     for module in (classification, commonsense, mrc, summarization, held_out)
     for name, task in named(vars(module)).items()
 }
+_SHIPPED = frozenset(TASKS)
 
 
 def get(name: str) -> Task:
@@ -23,4 +25,20 @@ def get(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["FAMILIES", "TASKS", "Family", "Slice", "Task", "get"]
+def extend(folder: Path) -> dict[str, Task]:
+    """Add the tasks that a user declares in a folder, and return them. Once more changes nothing.
+
+    Raises BadConfig: for a bad entry, and for a name that the catalogue has already.
+    """
+    from muppet_dag.catalogue import own
+
+    found = own.load(Path(folder))
+    for name, (path, _) in found.items():
+        if name in _SHIPPED:
+            raise BadConfig(f"{path}: {name}: the catalogue has a task of that name already")
+    tasks = {name: task for name, (_, task) in found.items()}
+    TASKS.update(tasks)
+    return tasks
+
+
+__all__ = ["FAMILIES", "TASKS", "Family", "Slice", "Task", "extend", "get"]

@@ -14,71 +14,34 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
+from muppet_dag.catalogue.dataset import CONVERTED, Dataset, Files, HubDataset, Slice, files, hub
 from muppet_dag.errors import BadConfig
+
+__all__ = [
+    "CONVERTED", "FAMILIES", "METRICS", "Dataset", "Family", "Files", "HubDataset", "Slice", "Task",
+    "classification", "commonsense", "files", "hub", "mrc", "named", "summarization",
+]  # fmt: skip
 
 Family = Literal["classification", "commonsense", "mrc", "summarization"]
 FAMILIES: tuple[Family, ...] = ("classification", "commonsense", "mrc", "summarization")
 
-#: Script-based Hub repositories are read from the conversion that the Hub itself keeps.
-CONVERTED = "refs/convert/parquet"
+#: The metric names that an entry of each family may list.
+METRICS: dict[Family, tuple[str, ...]] = {
+    "classification": (
+        "accuracy",
+        "f1",
+        "macro_f1",
+        "matthews",
+        "pearson",
+        "spearman",
+        "question_exact_match",
+    ),
+    "commonsense": ("accuracy", "question_exact_match"),
+    "mrc": ("exact_match", "f1"),
+    "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
+}
 
 _NAME = re.compile(r"[a-z0-9_]+")
-_SLICE = re.compile(r"(?P<split>[\w.\-]+)(\[(?P<low>\d{1,2})?%?:(?P<high>\d{1,2})?%?\])?")
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A part of a raw split: rows whose seeded hash falls into ``[low, high)`` of 100 buckets."""
-
-    split: str
-    low: int = 0
-    high: int = 100
-
-    @classmethod
-    def parse(cls, text: str) -> Slice:
-        """Read ``"train"``, ``"train[:5%]"`` or ``"train[5%:]"`` (as ``datasets`` writes them).
-
-        Unlike ``datasets`` the percent count rows in the order of a seeded hash of their text,
-        not in file order: many files are sorted by label, and equal texts stay on one side.
-        """
-        match = _SLICE.fullmatch(text)
-        if not match:
-            raise BadConfig(f"split {text!r}: expected a name such as train or train[:5%]")
-        return cls(match["split"], int(match["low"] or 0), int(match["high"] or 100))
-
-
-@dataclass(frozen=True)
-class HubDataset:
-    """Where raw rows live: a dataset repository, one config, and the raw split of each role."""
-
-    repository: str
-    config: str
-    revision: str
-    splits: Mapping[str, str]
-
-    @property
-    def slices(self) -> dict[str, Slice]:
-        """The raw split (or a part of it) that serves as each role, train first."""
-        return {role: Slice.parse(text) for role, text in self.splits.items()}
-
-
-def hub(
-    repository: str,
-    config: str = "default",
-    *,
-    revision: str = "main",
-    train: str | None = "train",
-    validation: str | None = "validation",
-    test: str | None = None,
-    **more: str,
-) -> HubDataset:
-    """Name a dataset on the Hugging Face Hub.
-
-    ``test`` is off unless named, since most benchmarks hide their test labels. Further
-    evaluation splits are named by keyword (``validation_mismatched="validation_mismatched"``).
-    """
-    roles = {"train": train, "validation": validation, "test": test, **more}
-    return HubDataset(repository, config, revision, {r: s for r, s in roles.items() if s})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +55,7 @@ class Task:
     """
 
     family: Family
-    dataset: HubDataset
+    dataset: Dataset
     columns: Mapping[str, str]
     classes: tuple[str, ...] = ()
     score_range: tuple[float, float] | None = None
@@ -112,6 +75,7 @@ class Task:
         said = asdict(self)
         for words in ("licence", "citation", "about", "rows", "metrics", "held_out"):
             said.pop(words)
+        said["dataset"].pop("paths", None)  # what files hold decides, not where they lie
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -126,7 +90,7 @@ class Task:
 
 
 def classification(
-    dataset: HubDataset,
+    dataset: Dataset,
     *,
     text: str,
     query: str | None = None,
@@ -145,7 +109,7 @@ def classification(
 
 
 def commonsense(
-    dataset: HubDataset,
+    dataset: Dataset,
     *,
     choices: str,
     label: str,
@@ -161,7 +125,7 @@ def commonsense(
 
 
 def mrc(
-    dataset: HubDataset,
+    dataset: Dataset,
     *,
     text: str,
     query: str,
@@ -176,7 +140,7 @@ def mrc(
 
 
 def summarization(
-    dataset: HubDataset,
+    dataset: Dataset,
     *,
     text: str,
     target: str,
@@ -202,5 +166,5 @@ def _given(**columns: str | None) -> dict[str, str]:
     return {name: sql for name, sql in columns.items() if sql is not None}
 
 
-def _task(family: Family, dataset: HubDataset, columns: Mapping[str, str], metrics, **rest) -> Task:
+def _task(family: Family, dataset: Dataset, columns: Mapping[str, str], metrics, **rest) -> Task:
     return Task(family=family, dataset=dataset, columns=columns, metrics=metrics, **rest)

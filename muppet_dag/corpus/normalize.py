@@ -53,20 +53,19 @@ def _normalize_split(
 ) -> dict[str, Any]:
     check_classes(task, role, paths)
     dropped: Counter[str] = Counter()
-    writer = ShardWriter(folder, role)
     seen = unanswerable = 0
-    for batch in stream(task, part, paths, role=role, memory=memory):
-        kept, why = _keep(batch)
-        dropped.update(why)
-        rows = pa.array(np.arange(seen, seen + batch.num_rows))
-        seen += batch.num_rows
-        if kept is not None:
-            batch, rows = batch.filter(kept), rows.filter(kept)
-        writer.write(_finish(task, role, batch, rows))
-        if task.family == "mrc":
-            lengths = pc.list_value_length(batch.column("answers"))
-            unanswerable += pc.sum(pc.equal(lengths, 0)).as_py() or 0
-    writer.close()
+    with ShardWriter(folder, role) as writer:
+        for batch in stream(task, part, paths, role=role, memory=memory):
+            kept, why = _keep(batch)
+            dropped.update(why)
+            rows = pa.array(np.arange(seen, seen + batch.num_rows))
+            seen += batch.num_rows
+            if kept is not None:
+                batch, rows = batch.filter(kept), rows.filter(kept)
+            writer.write(_finish(task, role, batch, rows))
+            if task.family == "mrc":
+                lengths = pc.list_value_length(batch.column("answers"))
+                unanswerable += pc.sum(pc.equal(lengths, 0)).as_py() or 0
     elsewhere = dropped.pop(ELSEWHERE, 0)
     if writer.rows == 0:
         raise BadData(

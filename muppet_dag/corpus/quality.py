@@ -52,7 +52,7 @@ class Refused(BadData):
 
     def __init__(self, task: Task, findings: list[Finding]) -> None:
         self.findings = findings
-        bad = [each for each in findings if each.blocking and not each.passed]
+        bad = [each for each in findings if not each.passed]
         said = "; ".join(f"{each.name}: {each.note or dict(each.numbers)}" for each in bad)
         fix = "Nothing was replaced. If the change is meant, raise the entry's version."
         super().__init__(f"the new shards were refused ({said})", task=task.name, fix=fix)
@@ -61,9 +61,12 @@ class Refused(BadData):
 def require(
     task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> list[Finding]:
-    """``examine``, and raise Refused if a blocking check fails."""
-    findings = examine(task, folder, facts, before)
-    if any(each.blocking and not each.passed for each in findings):
+    """The blocking checks over a task's shards; raises Refused if one fails.
+
+    ``before`` holds the facts of the last good version, made by the same entry, if there is one.
+    """
+    findings = _blocking(task, _tables(folder), facts, before)
+    if not all(each.passed for each in findings):
         raise Refused(task, findings)
     return findings
 
@@ -71,19 +74,27 @@ def require(
 def examine(
     task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> list[Finding]:
-    """Run every check of ``CHECKS`` over a task's shards.
-
-    ``before`` holds the facts of the last good version, made by the same entry, if there is one.
-    """
-    tables = {split: shards.read(folder, split) for split in shards.splits(folder)}
-    main = tables[_main(tables)]
+    """Every check of ``CHECKS``, in that order: those that block, then those worth a look."""
+    tables = _tables(folder)
     found = [
-        _schema(tables), _labels(task, main), _shrunk(facts, before),
-        _row_count(task, facts),
-        _splits(facts), _duplicates(main), _empty(tables),
+        *_blocking(task, tables, facts, before), _row_count(task, facts), _splits(facts),
+        _duplicates(tables[_main(tables)]), _empty(tables),
     ]  # fmt: skip
     assert [each.name for each in found] == list(CHECKS)
     return found
+
+
+def _blocking(
+    task: Task,
+    tables: Mapping[str, pa.Table],
+    facts: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+) -> list[Finding]:
+    return [_schema(tables), _labels(task, tables[_main(tables)]), _shrunk(facts, before)]
+
+
+def _tables(folder: Path) -> dict[str, pa.Table]:
+    return {split: shards.read(folder, split) for split in shards.splits(folder)}
 
 
 def describe(task: Task, folder: Path) -> dict[str, Any]:
@@ -91,9 +102,9 @@ def describe(task: Task, folder: Path) -> dict[str, Any]:
     import duckdb
 
     train = shards.read(folder, _main(shards.splits(folder)))
-    lengths = duckdb.sql(
-        "SELECT quantile_cont(length(text), [0, .5, .95, 1]) FROM train"
-    ).fetchall()[0][0]
+    con = duckdb.connect()  # the default one may be in the middle of a user's own query
+    lengths = con.sql("SELECT quantile_cont(length(text), [0, .5, .95, 1]) FROM train")
+    lengths = lengths.fetchall()[0][0]
     return {
         "classes": _classes(task, train),
         "text_length": dict(zip(("min", "median", "p95", "max"), map(int, lengths), strict=True)),
@@ -168,7 +179,8 @@ def _splits(facts: Mapping[str, Any]) -> Finding:
 def _duplicates(train: pa.Table) -> Finding:
     import duckdb
 
-    rows = duckdb.sql(
+    con = duckdb.connect()
+    rows = con.sql(
         "SELECT first(id) AS id, text, query, count(*) AS times FROM train "
         "GROUP BY text, query, choices HAVING times > 1 ORDER BY times DESC, text, query"
     ).to_arrow_table()
@@ -184,7 +196,7 @@ def _empty(tables: Mapping[str, pa.Table]) -> Finding:
 
     empty: list[dict[str, Any]] = []
     for rows in tables.values():  # noqa: B007  (DuckDB finds it by its name)
-        found = duckdb.sql(
+        found = duckdb.connect().sql(
             "SELECT * FROM rows WHERE (trim(text) = '' AND coalesce(trim(query), '') = '' AND "
             "choices IS NULL) OR list_contains(list_transform(choices, lambda c: trim(c)), '')"
         )

@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from muppet_dag.catalogue import Slice, Task
+from muppet_dag.catalogue.task import Files
+from muppet_dag.corpus.readers import quote, table
 from muppet_dag.corpus.shards import BATCH_ROWS, rebatch
 from muppet_dag.errors import BadData, MuppetError
 
@@ -37,9 +39,9 @@ def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
     columns = [
         f"CAST({_column(task, name)} AS {kind}) AS {name}" for name, kind in _SQL_TYPES.items()
     ]
-    drops = " ".join(f"WHEN {condition} THEN {_quote(why)}" for why, condition in task.drop.items())
+    drops = " ".join(f"WHEN {condition} THEN {quote(why)}" for why, condition in task.drop.items())
     why = f"CASE {drops} END" if drops else "NULL::VARCHAR"
-    inner = f"SELECT {', '.join(columns)}, {why} AS drop_why FROM {_files(paths)}"
+    inner = f"SELECT {', '.join(columns)}, {why} AS drop_why FROM {table(paths)}"
     span = (
         "list_position(list_transform(answers, "
         "lambda a: coalesce(substr(text, a.start + 1, length(a.text)) = a.text, false)), false)"
@@ -58,7 +60,7 @@ def _dropped(task: Task, part: Slice) -> str:
     if (part.low, part.high) != (0, 100):
         bucket = f"md5_number(concat('{CARVE_SEED}/', text, '/', query)) % 100"
         inside = f"{bucket} BETWEEN {part.low} AND {part.high - 1}"
-        cases.append(f"WHEN NOT ({inside}) THEN {_quote(ELSEWHERE)}")
+        cases.append(f"WHEN NOT ({inside}) THEN {quote(ELSEWHERE)}")
     cases.append("WHEN drop_why IS NOT NULL THEN drop_why")
     unlabelled = {
         "classification": "score IS NULL" if task.regression else "coalesce(label, -1) = -1",
@@ -74,10 +76,6 @@ def _dropped(task: Task, part: Slice) -> str:
         blank = f"CASE WHEN {visible} THEN false ELSE coalesce(trim(text), '') = '' END"
         cases.append(f"WHEN {blank} THEN 'empty text'")
     return f"CASE {' '.join(cases)} END"
-
-
-def _files(paths: Sequence[Path]) -> str:
-    return f"read_parquet([{', '.join(_quote(str(path)) for path in paths)}])"
 
 
 def _column(task: Task, name: str) -> str:
@@ -113,19 +111,25 @@ def _explained(con, task: Task, role: str, paths: Sequence[Path], error: Excepti
         return BadData(
             f"a raw column is missing or has changed ({said})",
             task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
-            fix=f"The raw columns are now: {', '.join(_raw_columns(paths))}.",
+            fix=_columns_now(con, task, paths),
         )  # fmt: skip
     if said.startswith("Conversion Error"):
         return _locate_conversion(con, task, role, paths, said)
-    return unreadable(task, role, said)
+    # Where a line of CSV is wrong, the next lines say which and how.
+    return unreadable(task, role, " ".join(str(error).splitlines()[:3])[:400])
 
 
 def unreadable(task: Task, role: str, said: str) -> BadData:
     """A raw file that DuckDB or Arrow cannot read."""
+    if isinstance(task.dataset, Files):
+        expected = "Parquet, or UTF-8 text with one kind of line end"
+        fix = f"See {task.dataset.config}."
+    else:
+        expected = "complete parquet files"
+        fix = "Delete the damaged file so that it is fetched again."
     return BadData(
         f"a raw file cannot be read ({said})",
-        task=task.name, split=role, expected="complete parquet files",
-        fix="Delete the damaged file so that it is fetched again.",
+        task=task.name, split=role, expected=expected, fix=fix,
     )  # fmt: skip
 
 
@@ -134,7 +138,7 @@ def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], said: 
     import duckdb
 
     for name, sql in task.columns.items():
-        rows = f"SELECT row_number() OVER () - 1 AS row, ({sql}) AS value FROM {_files(paths)}"
+        rows = f"SELECT row_number() OVER () - 1 AS row, ({sql}) AS value FROM {table(paths)}"
         bad = f"value IS NOT NULL AND TRY_CAST(value AS {_SQL_TYPES[name]}) IS NULL"
         try:
             found = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
@@ -148,14 +152,14 @@ def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], said: 
     return BadData(said, task=task.name, split=role)
 
 
-def _raw_columns(paths: Sequence[Path]) -> list[str]:
-    import pyarrow.parquet as pq
-
-    return list(pq.read_schema(paths[0]).names)
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _columns_now(con, task: Task, paths: Sequence[Path]) -> str:
+    names = [row[0] for row in con.execute(f"DESCRIBE FROM {table(paths)}").fetchall()]
+    said = f"The raw columns are now: {', '.join(names)}."
+    if isinstance(task.dataset, Files):
+        said += f" They are those of {paths[0]}."
+        if paths[0].suffix.lower() in (".csv", ".tsv"):
+            said += " All are text: a number is had by CAST(column AS INTEGER)."
+    return said
 
 
 def first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,7 +34,11 @@ def rebatch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 class ShardWriter:
-    """Write one split as ``<split>-00000.arrow``, ``<split>-00001.arrow``, …"""
+    """Write one split as ``<split>-00000.arrow``, ``<split>-00001.arrow``, …
+
+    A context: the last file is finished on the way out. One batch is written by another thread
+    while the next is made.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
@@ -41,6 +46,16 @@ class ShardWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._held = 0
         self._writer: pa.RecordBatchFileWriter | None = None
+        self._aside = ThreadPoolExecutor(max_workers=1)
+        self._under_way: Future[None] | None = None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        with self._aside:
+            if kind is None:
+                self._finish()
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows; they reach the disk in batches of exactly ``BATCH_ROWS``."""
@@ -49,26 +64,36 @@ class ShardWriter:
         while self._held >= BATCH_ROWS:
             self._flush(BATCH_ROWS)
 
-    def close(self) -> None:
-        """Write what is left and finish the last file."""
+    def _finish(self) -> None:
         if self._held or self._writer is None:
             self._flush(self._held)
+        self._wait()
         self._writer.close()
 
     def _flush(self, rows: int) -> None:
         table = pa.Table.from_batches(self._waiting, SCHEMA)
         if self._writer is None or (self.rows and self.rows % FILE_ROWS == 0):
             self._next_file()
-        self._writer.write_table(table.slice(0, rows).combine_chunks())
+        self._wait()
+        self._under_way = self._aside.submit(_write, self._writer, table.slice(0, rows))
         self._waiting = table.slice(rows).to_batches()
         self.rows += rows
         self._held -= rows
 
     def _next_file(self) -> None:
+        self._wait()
         if self._writer is not None:
             self._writer.close()
         path = self.folder / f"{self.split}-{self.rows // FILE_ROWS:05d}.arrow"
         self._writer = pa.ipc.new_file(str(path), SCHEMA)
+
+    def _wait(self) -> None:
+        if self._under_way is not None:
+            self._under_way.result()
+
+
+def _write(writer: pa.RecordBatchFileWriter, table: pa.Table) -> None:
+    writer.write_table(table.combine_chunks())
 
 
 def splits(folder: Path) -> list[str]:

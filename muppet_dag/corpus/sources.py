@@ -1,7 +1,8 @@
 """Where raw rows come from: the Hugging Face Hub, or a directory laid out like it.
 
-Both forms are one ``Source``: resolve a dataset to a version, then get the local parquet files of
-that version. Only ``*.parquet`` is ever fetched: no loading script, no remote code, no pickle.
+Both forms are one ``Source``: resolve a dataset to a version, then get the local files of that
+version. Only ``*.parquet`` is ever fetched: no loading script, no remote code, no pickle. A user's
+own files are a third form, beside whichever of the two is in use.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from muppet_dag import hub
-from muppet_dag.catalogue.task import HubDataset
+from muppet_dag.catalogue.task import Dataset, Files, HubDataset
 from muppet_dag.corpus.layout import choose, match
 from muppet_dag.errors import BadConfig, SourceError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["DirectorySource", "HubSource", "Source", "match", "open_source"]
+__all__ = ["DirectorySource", "FileSource", "HubSource", "Source", "match", "open_source"]
 
 _CONFIG = re.compile(r"\w[\w.+\- ]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,13 +36,13 @@ _INSTEAD = "a folder of parquet files as the source"
 class Source(Protocol):
     """Resolves datasets to versions and versions to files."""
 
-    def version(self, dataset: HubDataset) -> str:
+    def version(self, dataset: Dataset) -> str:
         """The commit a revision points to now, or a content hash (``sha256-…``)."""
 
-    def fetch(self, dataset: HubDataset, version: str) -> dict[str, list[Path]]:
+    def fetch(self, dataset: Dataset, version: str) -> dict[str, list[Path]]:
         """Local parquet files of each raw split that exists, in order, exactly at ``version``."""
 
-    def label(self, dataset: HubDataset) -> str:
+    def label(self, dataset: Dataset) -> str:
         """How manifests name the origin: ``hub:aps/super_glue``."""
 
 
@@ -221,6 +222,41 @@ class DirectorySource:
                 f"files there; {home} holds: {there}"
             )
         return {p.relative_to(home).as_posix(): p for p in sorted(folder.rglob("*.parquet"))}
+
+
+class FileSource:
+    """A user's own files, where they lie. The version is a hash of what they hold."""
+
+    def label(self, dataset: Files) -> str:
+        return f"file:{dataset.repository.removeprefix('file/')}"
+
+    def version(self, dataset: Files) -> str:
+        """``sha256-`` and 32 hex digits. SourceError if a file is missing or unreadable."""
+        total = hashlib.sha256()
+        for split, path in map(self._at, dataset.paths.items()):
+            try:
+                said = f"{split}{path.suffix.lower()}\0{path.stat().st_size}\0{hub.file_hash(path)}"
+            except OSError as error:
+                raise SourceError(f"cannot read {path}: {error.strerror}") from error
+            total.update(f"{said}\n".encode())
+        return f"sha256-{total.hexdigest()[:32]}"
+
+    def fetch(self, dataset: Files, version: str) -> dict[str, list[Path]]:
+        """The file of each raw split. SourceError if they are no longer those of ``version``."""
+        if (now := self.version(dataset)) != version:
+            raise SourceError(
+                f"{self.label(dataset)}: the files changed, from {version} to {now}; start again",
+                retry=True,
+            )
+        found = dict(map(self._at, dataset.paths.items()))
+        for path in found.values():
+            if path.suffix.lower() == ".parquet":
+                _check_parquet(path, str(path))
+        return {split: [path] for split, path in found.items()}
+
+    @staticmethod
+    def _at(item: tuple[str, str]) -> tuple[str, Path]:
+        return item[0], Path(item[1])
 
 
 def _check_names(dataset: HubDataset) -> None:

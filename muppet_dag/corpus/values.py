@@ -82,6 +82,8 @@ def check_classes(task: Task, role: str, paths: Sequence[Path]) -> None:
 
 def _class_names(task: Task, role: str, path: Path, column: str) -> list[str]:
     """The ClassLabel names that ``datasets`` wrote into a parquet file, if any."""
+    if path.suffix != ".parquet":
+        return []
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (pa.ArrowException, OSError) as error:

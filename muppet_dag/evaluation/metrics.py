@@ -11,23 +11,8 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 
+from muppet_dag.catalogue.task import METRICS
 from muppet_dag.errors import BadConfig
-
-#: The metric names that an entry of each family may list.
-METRICS: dict[str, tuple[str, ...]] = {
-    "classification": (
-        "accuracy",
-        "f1",
-        "macro_f1",
-        "matthews",
-        "pearson",
-        "spearman",
-        "question_exact_match",
-    ),
-    "commonsense": ("accuracy", "question_exact_match"),
-    "mrc": ("exact_match", "f1"),
-    "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
-}
 
 
 def score(

@@ -32,12 +32,14 @@ class Sizes:
 
     ``width`` is the longest sequence, ``sequences`` how many there are (candidates of a question),
     ``target`` the length of a summary, 0 elsewhere; ``tokens`` counts all that is not padding.
+    Rows where ``keep`` is false are never drawn; without it all are.
     """
 
     width: np.ndarray
     sequences: np.ndarray
     target: np.ndarray
     tokens: np.ndarray
+    keep: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.width)
@@ -47,12 +49,26 @@ class Sizes:
         """Padded tokens of a slot that holds this row alone, shape (rows,)."""
         return self.width.astype(np.int64) * self.sequences + self.target
 
+    @property
+    def drawn(self) -> int:
+        """How many rows an epoch holds."""
+        return len(self) if self.keep is None else int(self.keep.sum())
+
     @classmethod
-    def read(cls, tokens: Path, split: str = "train") -> Sizes:
-        """Read the size columns of a token file; its ids are not touched."""
+    def read(
+        cls, tokens: Path, split: str = "train", *, without: np.ndarray | None = None
+    ) -> Sizes:
+        """Read the size columns of a token file; its ids are not touched.
+
+        ``without`` holds numbers of shard rows; every token row (window) of theirs is kept out.
+        """
         reader = pa.ipc.open_file(pa.memory_map(str(Path(tokens) / f"{split}.arrow")))
-        table = reader.read_all().select(["width", "sequences", "target_length", "tokens"])
-        return cls(*(column.to_numpy() for column in table.columns))
+        table = reader.read_all()
+        sizes = table.select(["width", "sequences", "target_length", "tokens"])
+        keep = None
+        if without is not None and len(without):
+            keep = ~np.isin(table.column("example").to_numpy(), without)
+        return cls(*(column.to_numpy() for column in sizes.columns), keep)
 
 
 def build(
@@ -74,8 +90,11 @@ def build(
 def draw(tasks: Mapping[str, Sizes], spec: MixtureSection, seed: int) -> pa.Table:
     """The mixture as a table with columns step, slot (int32), task (dictionary), row (int32).
 
-    A longer budget starts with the same steps. An epoch holds every row exactly once.
+    A longer budget starts with the same steps. An epoch holds every row that is kept exactly once;
+    keeping rows out leaves the random order of the others as it was.
     """
+    if not any(sizes.drawn for sizes in tasks.values()):
+        raise MuppetError(f"no row is left to draw from {', '.join(tasks)}")
     wanted = None if spec.steps is None else spec.steps * spec.slots_per_step
     epochs, slots, epoch = [], 0, 0
     while slots < wanted if wanted is not None else epoch < spec.epochs:
@@ -127,6 +146,8 @@ def _epoch(tasks: Mapping[str, Sizes], spec: MixtureSection, seed: int, epoch: i
 def _bucketed(sizes: Sizes, spec: MixtureSection, generator: np.random.Generator) -> np.ndarray:
     """A random order of rows, sorted by size inside windows of about ``bucket_slots`` slots."""
     rows = generator.permutation(len(sizes)).astype(np.int32)
+    if sizes.keep is not None:
+        rows = rows[sizes.keep[rows]]
     typical = max(1, int(np.median(sizes.cost)))
     window = spec.bucket_slots * max(1, min(spec.slot_rows, spec.slot_tokens // typical))
     key = (sizes.width.astype(np.int64) << 32) + (sizes.sequences.astype(np.int64) << 16)
@@ -143,8 +164,8 @@ def _cut(name: str, sizes: Sizes, rows: np.ndarray, spec: MixtureSection) -> np.
     width, sequences, target = (
         np.asarray(each, np.int64)[rows] for each in (sizes.width, sizes.sequences, sizes.target)
     )
-    if len(rows) and sizes.cost.max() > spec.slot_tokens:
-        row = int(sizes.cost.argmax())
+    if len(rows) and sizes.cost[rows].max() > spec.slot_tokens:
+        row = int(rows[sizes.cost[rows].argmax()])
         raise BadConfig(
             f"task {name!r}: token row {row} takes {sizes.cost[row]} tokens, a slot may hold "
             f"{spec.slot_tokens}. Raise mixture.slot_tokens or lower model.max_length."
@@ -198,7 +219,7 @@ def describe(table: pa.Table, tasks: Mapping[str, Sizes]) -> dict[str, Any]:
         ),
         "tokens": int(tokens.sum()),
         "padded_tokens": int(padded.sum()),
-        "epochs": round(len(row) / sum(len(sizes) for sizes in tasks.values()), 4),
+        "epochs": round(len(row) / sum(sizes.drawn for sizes in tasks.values()), 4),
     }
 
 

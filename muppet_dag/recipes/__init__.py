@@ -37,7 +37,8 @@ def load(path: Path) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_json(
             # As JSON, strictly: "60" is no number, while a list may become a tuple.
-            json.dumps({**said, "name": path.stem}), strict=True
+            json.dumps({**said, "name": path.stem}),
+            strict=True,
         )
     except ValidationError as error:
         problems = [f"{_key(e['loc'])}: {e['msg']}" for e in error.errors()]

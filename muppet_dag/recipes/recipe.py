@@ -87,6 +87,8 @@ class MixtureSection(Section):
     tokens, padding included. A step is one update over ``slots_per_step`` slots. Rows are sorted
     by length inside windows of about ``bucket_slots`` slots. ``natural`` draws every row of every
     task once an epoch (Muppet 3.4: no up- or down-sampling). The budget is ``steps`` or ``epochs``.
+    ``decontaminate`` leaves out training rows that are, exactly or nearly, rows of an evaluation
+    split of any task; it needs the overlap report to be there.
     """
 
     strategy: Literal["natural"] = "natural"
@@ -96,12 +98,29 @@ class MixtureSection(Section):
     bucket_slots: int = 64
     steps: int | None = None
     epochs: int | None = None
+    decontaminate: bool = True
     positive = ("slot_tokens", "slot_rows", "slots_per_step", "bucket_slots", "steps", "epochs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("the budget is either steps or epochs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneMixtureSection(MixtureSection):
+    """How the rows of one downstream task become slots and steps.
+
+    Nothing is left out, since benchmarks are scored on models tuned on the training split as it
+    was published; scores with fewer rows would compare with nobody's.
+    """
+
+    decontaminate: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decontaminate:
+            raise ValueError("fine-tuning takes the training split as it is; only [mixture] may")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +167,8 @@ class FinetuneSection(Section):
     tasks: tuple[str, ...] = ("rte",)
     seeds: tuple[int, ...] = (1, 2, 3)
     evaluation_rows: int = 100_000
-    mixture: MixtureSection = field(
-        default_factory=lambda: MixtureSection(
+    mixture: FinetuneMixtureSection = field(
+        default_factory=lambda: FinetuneMixtureSection(
             slot_rows=32, slot_tokens=16_384, slots_per_step=1, epochs=3
         )
     )

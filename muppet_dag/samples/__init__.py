@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from muppet_dag.samples.lexicon import WORDS
-from muppet_dag.samples.make import make, version
+from muppet_dag.samples.make import SAMPLES, make, version
 
-__all__ = ["WORDS", "make", "version"]
+__all__ = ["SAMPLES", "WORDS", "make", "version"]

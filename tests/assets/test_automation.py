@@ -1,4 +1,4 @@
-"""A dataset changes on the Hub, the automation ticks: exactly what is affected runs, floor by floor.
+"""A dataset changes on the Hub, the automation ticks: what is affected runs, floor by floor.
 
 The Hub is a real HTTP server on loopback, asked by the real client.
 """
@@ -14,7 +14,7 @@ import pytest
 from dag import NAME, QUIET, plan, settings
 from standin_hub import StandinHub
 
-from deployments.local.definitions import build
+from deployments.local.location import build
 from muppet_dag import catalogue, samples
 
 GLUE = sorted(name for name, t in catalogue.TASKS.items() if t.dataset.repository == "nyu-mll/glue")
@@ -94,6 +94,7 @@ def world(tmp_path_factory: pytest.TempPathFactory):
         small = plan(world.chosen)
         world.observe()
         world.run({dg.AssetKey(["shards", name]) for name in TASKS})
+        world.run({dg.AssetKey("overlap")})
         world.run({dg.AssetKey("base_model")}, "tiny-bert")
         key = small.tokenizer(small.recipes[NAME])
         world.run({dg.AssetKey(["tokens", name]) for name in TOKENIZED}, key)
@@ -129,7 +130,7 @@ def test_changed_rows_reach_the_tokens_of_that_task_and_training_waits_for_its_d
     world.push("nyu-mll/glue")
     world.observe()
     assert world.tick() == {f"shards/{name}": {None} for name in GLUE}
-    assert world.tick() == {"tokens/cola": {key}}
+    assert world.tick() == {"tokens/cola": {key}, "overlap": {None}}
     assert world.tick() == {}, "training is not asked for on a Friday"
     assert world.tick(timedelta(days=3)) == {"mixture": {NAME}}, "but on Monday"
     assert world.tick(timedelta(days=7)) == {}, "and not again without a change"

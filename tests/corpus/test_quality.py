@@ -26,9 +26,8 @@ def facts(train: int = 100, validation: int = 50, missing: tuple[str, ...] = ())
 def folder(tmp_path: Path, rows: list[dict], split: str = "train") -> Path:
     blank = dict.fromkeys(SCHEMA.names)
     rows = [{**blank, "id": str(i), **row} for i, row in enumerate(rows)]
-    writer = shards.ShardWriter(tmp_path, split)
-    writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
-    writer.close()
+    with shards.ShardWriter(tmp_path, split) as writer:
+        writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
     return tmp_path
 
 

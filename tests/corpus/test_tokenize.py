@@ -34,9 +34,8 @@ def shard(folder: Path, rows: list[dict]) -> Path:
     blank = dict.fromkeys(SCHEMA.names)
     rows = [{**blank, "id": str(i), "text": "", **row} for i, row in enumerate(rows)]
     folder.mkdir(exist_ok=True)
-    writer = shards.ShardWriter(folder, "train")
-    writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
-    writer.close()
+    with shards.ShardWriter(folder, "train") as writer:
+        writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
     return folder
 
 

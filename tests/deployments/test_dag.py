@@ -49,6 +49,7 @@ def test_data_versions_are_content_hashes(made) -> None:
     store = Store(chosen.home)
     for key, name, partition in [
         ("shards/cola", "shards/cola", None),
+        ("overlap", "overlap/all", None),
         ("prefinetuned", f"prefinetuned/{NAME}", NAME),
         ("finetuned", f"finetuned/{NAME}.pre/rte", f"{NAME}.pre.rte"),
         ("leaderboard", "leaderboard/all", None),
@@ -88,6 +89,22 @@ def test_making_it_again_changes_nothing(made) -> None:
     assert store.require(f"prefinetuned/{NAME}").version == before.version
 
 
+def test_the_mixture_leaves_out_what_the_overlap_report_found(made) -> None:
+    chosen, _, ran = made
+    store = Store(chosen.home)
+    report, mixture = store.require("overlap/all"), store.require(f"mixture/{NAME}")
+    assert mixture.manifest.inputs["overlap/all"] == report.version
+    leaked = {name: report.facts["affected"].get(name, {}).get("leaked", 0) for name in TASKS}
+    assert mixture.facts["decontaminated"] == leaked
+    told = {
+        e.asset_key.to_user_string(): e.materialization.metadata
+        for result in ran
+        for e in result.get_asset_materialization_events()
+    }
+    assert told["mixture"]["decontaminated"].value == sum(leaked.values())
+    assert told["overlap"]["rows_to_leave_out"].value == sum(leaked.values())
+
+
 def test_training_is_tracked_offline(made) -> None:
     chosen, _, ran = made
     runs = list((chosen.home / "wandb" / "wandb").glob("offline-run-*"))
@@ -124,6 +141,7 @@ def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
         said = failure(shards, "shards__cola")
         for part in ("'cola'", "'train'", "'label'", "row 17", "'7'", "0 to 1"):
             assert part in said
+        assert run(chosen, instance, "overlap").success
         others = [f"tokens/{name}" for name in TASKS if name != "cola"]
         run(chosen, instance, "base_model", partition="tiny-bert")
         key = small.tokenizer(small.recipes[NAME])
@@ -180,7 +198,8 @@ def test_the_mixture_is_a_table_that_can_be_asked(made) -> None:
         Store(chosen.home).require(f"mixture/{NAME}").path / "mixture.arrow"
     ).read_all()
     assert mixture.column_names == ["step", "slot", "task", "row"]
-    asked = duckdb.sql("SELECT count(DISTINCT slot) FROM mixture WHERE step = 3").fetchall()
+    with duckdb.connect() as con:
+        asked = con.sql("SELECT count(DISTINCT slot) FROM mixture WHERE step = 3").fetchall()
     assert asked == [(4,)]
 
 

@@ -81,6 +81,40 @@ def test_every_epoch_holds_every_row_exactly_once(sizes, said, seed):
     )
 
 
+@given(tasks(), specs(), st.integers(0, 2**40 - 1))
+@settings(max_examples=40, deadline=None)
+def test_a_row_that_is_kept_out_never_appears_and_all_others_do_exactly_once(sizes, said, bits):
+    keep = {
+        name: np.array([bits >> i & 1 for i in range(len(s))], bool) for name, s in sizes.items()
+    }
+    kept = {name: replace(s, keep=keep[name]) for name, s in sizes.items()}
+    once = [(name, row) for name in sizes for row in np.flatnonzero(keep[name]).tolist()]
+    if not once:
+        with pytest.raises(MuppetError, match="no row is left"):
+            draw(kept, said, 1)
+        return
+    table = draw(kept, said, 1)
+    used = sorted(zip(table["task"].to_pylist(), table["row"].to_pylist(), strict=True))
+    assert used == sorted(once * said.epochs)
+    facts = describe(table, kept)
+    assert facts["epochs"] == said.epochs
+    assert facts["rows_by_task"] == {n: int(k.sum()) * said.epochs for n, k in keep.items()}
+
+
+@given(tasks(), specs())
+@settings(max_examples=25, deadline=None)
+def test_keeping_every_row_changes_nothing(sizes, said):
+    kept = {name: replace(s, keep=np.ones(len(s), bool)) for name, s in sizes.items()}
+    assert draw(kept, said, 1).equals(draw(sizes, said, 1))
+
+
+def test_a_row_larger_than_a_slot_may_be_kept_out():
+    wide = texts(10)
+    wide.width[7] = BUDGET + 1
+    keep = np.arange(10) != 7
+    assert draw({"a": replace(wide, keep=keep)}, spec(), 1).num_rows == 9
+
+
 @given(tasks(), specs())
 @settings(max_examples=40, deadline=None)
 def test_no_slot_exceeds_its_budget_of_padded_tokens_or_rows(sizes, said):
@@ -193,6 +227,17 @@ def test_a_row_of_many_candidates_counts_with_all_of_them():
 def test_a_mixture_of_no_task_is_refused(tmp_path):
     with pytest.raises(MuppetError, match="at least one task"):
         build({}, spec(), 1, tmp_path)
+
+
+def test_a_passage_that_is_kept_out_loses_all_its_windows(bench):
+    made = bench.tokens("squad")
+    tokens = pa.ipc.open_file(pa.memory_map(str(made.path / "train.arrow"))).read_all()
+    example = tokens["example"].to_numpy()
+    windows = np.bincount(example)
+    assert windows.max() > 1
+    without = np.array([0, int(windows.argmax())])
+    keep = Sizes.read(made.path, without=without).keep
+    assert not keep[np.isin(example, without)].any() and keep[~np.isin(example, without)].all()
 
 
 def test_sizes_are_read_from_the_token_file(bench):

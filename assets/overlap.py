@@ -1,0 +1,56 @@
+"""The overlap report: training rows that evaluation splits hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.automation import report
+from assets.report import materialized, table, told_plainly
+from muppet_dag import pipeline
+from muppet_dag.catalogue import TASKS
+from muppet_dag.corpus import overlap
+from muppet_dag.manifest import Artefact, Store
+from resources.store import ArtefactStore
+
+#: Rows of the matrix that the page shows; all of them are in the manifest.
+SHOWN = 40
+
+
+def overlap_asset() -> dg.AssetsDefinition:
+    """One report over all tasks that have shards."""
+
+    @dg.asset(
+        key=["overlap"],
+        deps=[dg.AssetKey(["shards", name]) for name in TASKS],
+        group_name="training",
+        code_version=overlap.VERSION,
+        description="Which training rows appear in a validation or test split, of the same or "
+        "another task: equal rows, near-duplicates, shared questions, shared passages. Mixtures "
+        "leave the first two kinds out.",
+        kinds={"duckdb", "parquet"},
+        automation_condition=report(),
+    )
+    def overlaps(store: ArtefactStore) -> dg.MaterializeResult:
+        with told_plainly():
+            at = store.open()
+            artefact = pipeline.make_overlap(at)
+        return materialized(artefact, _metadata(at, artefact))
+
+    return overlaps
+
+
+def _metadata(store: Store, artefact: Artefact) -> Mapping[str, Any]:
+    facts, inputs = artefact.facts, artefact.manifest.inputs
+    folders = {n.split("/")[1]: store.open(n, v).path for n, v in inputs.items()}
+    # The manifest keeps keys in the order of the alphabet.
+    columns = ("train_task", "eval_task", *overlap.KINDS)
+    matrix = [{name: row[name] for name in columns} for row in facts["matrix"]]
+    return {
+        "dagster/row_count": facts["overlaps"],
+        **{name: facts[name] for name in ("tasks", "train_rows", "evaluation_rows")},
+        "rows_to_leave_out": sum(task["leaked"] for task in facts["affected"].values()),
+        "matrix": dg.MetadataValue.md(table(matrix[:SHOWN])),
+        "rows_affected": dg.MetadataValue.json(facts["affected"]),
+        "examples": dg.MetadataValue.md(table(overlap.examples(artefact.path, folders))),
+    }

@@ -1,0 +1,113 @@
+"""Decontamination: what the overlap report flags never reaches a mixture."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from workbench import LENGTHS
+
+from muppet_dag import catalogue, pipeline, samples
+from muppet_dag.corpus.sources import DirectorySource
+from muppet_dag.errors import MuppetError
+from muppet_dag.manifest import Store, lineage
+from muppet_dag.recipes import MixtureSection, ModelSection, Recipe, TasksSection, load
+
+TASKS = ("rte", "squad")
+RECIPE = Recipe(
+    name="clean",
+    model=ModelSection(base="tiny-bert", **LENGTHS),
+    tasks=TasksSection(families=(), include=TASKS),
+    mixture=MixtureSection(slot_tokens=1024, slots_per_step=4, epochs=1),
+)
+DIRTY = replace(RECIPE, name="dirty", mixture=replace(RECIPE.mixture, decontaminate=False))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Samples of two tasks, down to tokens, with the longest SQuAD passages in both splits."""
+    raw = samples.make(tmp_path / "raw", train_rows=96, evaluation_rows=24, tasks=TASKS)
+    plant(raw)
+    store = Store(tmp_path / "store")
+    pipeline.make_base(store, "tiny-bert")
+    refresh(store, raw)
+    return store
+
+
+def plant(raw: Path, rows: int = 4) -> None:
+    """Copy the training rows with the longest passages into the validation split, in capitals."""
+    files = {p.name.split("-")[0]: p for p in (raw / "rajpurkar/squad").rglob("*.parquet")}
+    train, validation = (pq.read_table(files[split]) for split in ("train", "validation"))
+    lengths = [len(text) for text in train["context"].to_pylist()]
+    longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[:rows]
+    pq.write_table(pa.concat_tables([validation, train.take(longest)]), files["validation"])
+
+
+def refresh(store: Store, raw: Path, *names: str) -> None:
+    for name in names or TASKS:
+        pipeline.make_shards(store, DirectorySource(raw), catalogue.get(name))
+        pipeline.make_tokens(store, RECIPE, "tiny-bert", catalogue.get(name))
+
+
+def rows(store: Store, mixture, task: str) -> set[int]:
+    """Shard rows of a task that a mixture holds."""
+    tokens = store.open(name := pipeline.tokens_name(RECIPE, "tiny-bert", task),
+                        mixture.manifest.inputs[name])  # fmt: skip
+    example = pa.ipc.open_file(tokens.path / "train.arrow").read_all()["example"].to_numpy()
+    table = pa.ipc.open_file(mixture.path / "mixture.arrow").read_all().to_pylist()
+    return {int(example[row["row"]]) for row in table if row["task"] == task}
+
+
+def test_flagged_rows_lose_all_their_windows_and_the_manifest_counts_them(store: Store) -> None:
+    from muppet_dag.corpus import overlap
+
+    report = pipeline.make_overlap(store)
+    leaked = set(overlap.leaked(report.path, "squad").tolist())
+    assert len(leaked) >= 4
+    clean = pipeline.make_mixture(store, RECIPE, "tiny-bert")
+    dirty = pipeline.make_mixture(store, DIRTY, "tiny-bert")
+    assert rows(store, dirty, "squad") - rows(store, clean, "squad") == leaked
+    assert not rows(store, clean, "squad") & leaked
+    assert clean.facts["decontaminated"]["squad"] == len(leaked)
+    assert dirty.facts["decontaminated"] == {}
+    assert "overlap/all" not in dirty.manifest.inputs
+    assert ("overlap/all", report.version) in {each[1:3] for each in lineage(clean.path)}
+
+
+def test_a_mixture_without_a_report_is_refused_and_told_what_to_do(store: Store) -> None:
+    with pytest.raises(MuppetError, match=r"materialize overlap, or set mixture\.decontaminate"):
+        pipeline.make_mixture(store, RECIPE, "tiny-bert")
+    assert pipeline.make_mixture(store, DIRTY, "tiny-bert").facts["rows"]
+
+
+def test_a_report_of_other_rows_is_refused_until_it_is_made_again(
+    store: Store, tmp_path: Path
+) -> None:
+    pipeline.make_overlap(store)
+    path = next((tmp_path / "raw/nyu-mll/glue/rte").glob("train-*.parquet"))
+    pq.write_table(pq.read_table(path).slice(1), path)
+    refresh(store, tmp_path / "raw", "rte")
+    with pytest.raises(MuppetError, match=r"other rows of shards/rte .* materialize overlap"):
+        pipeline.make_mixture(store, RECIPE, "tiny-bert")
+    pipeline.make_overlap(store)
+    assert pipeline.make_mixture(store, RECIPE, "tiny-bert").facts["rows"]
+
+
+def test_a_report_that_never_saw_a_task_is_refused(store: Store) -> None:
+    shutil.move(store.root / "shards" / "rte", store.root / "rte")
+    pipeline.make_overlap(store)
+    shutil.move(store.root / "rte", store.root / "shards" / "rte")
+    with pytest.raises(MuppetError, match="no rows of shards/rte"):
+        pipeline.make_mixture(store, RECIPE, "tiny-bert")
+
+
+def test_fine_tuning_takes_the_training_split_as_it_is(tmp_path: Path) -> None:
+    assert not RECIPE.finetune.mixture.decontaminate
+    path = tmp_path / "wrong.toml"
+    path.write_text("[mixture]\nsteps = 1\n[finetune.mixture]\nsteps = 1\ndecontaminate = true\n")
+    with pytest.raises(MuppetError, match=r"finetune\.mixture: .*training split as it is"):
+        load(path)
