@@ -29,15 +29,26 @@ def overlap_asset() -> dg.AssetsDefinition:
         "another task: equal rows, near-duplicates, shared questions, shared passages. Mixtures "
         "leave the first two kinds out.",
         kinds={"duckdb", "parquet"},
+        check_specs=[dg.AssetCheckSpec("leaks", asset="overlap")],
         automation_condition=report(),
     )
     def overlaps(store: ArtefactStore) -> dg.MaterializeResult:
         with told_plainly():
             at = store.open()
             artefact = pipeline.make_overlap(at)
-        return materialized(artefact, _metadata(at, artefact))
+        return materialized(artefact, _metadata(at, artefact), [_leaks(artefact)])
 
     return overlaps
+
+
+def _leaks(artefact: Artefact) -> dg.AssetCheckResult:
+    """Training rows that an evaluation split holds, by task: worth a look, mixtures skip them."""
+    affected = artefact.facts["affected"]
+    leaked = {task: said["leaked"] for task, said in affected.items() if said["leaked"]}
+    return dg.AssetCheckResult(
+        check_name="leaks", passed=not leaked, severity=dg.AssetCheckSeverity.WARN,
+        metadata={"rows": sum(leaked.values()), "by_task": dg.MetadataValue.json(leaked)},
+    )  # fmt: skip
 
 
 def _metadata(store: Store, artefact: Artefact) -> Mapping[str, Any]:

@@ -64,5 +64,7 @@ def _name(context: dg.AssetExecutionContext, job: Path) -> str:
 
 def _id(job: Path) -> str:
     """The same id when a killed run is resumed: the workspace is named by its inputs' hash."""
-    parts = job.parts[job.parts.index("work") + 1 : -1] if "work" in job.parts else job.parts[-2:-1]
-    return "-".join(parts)
+    parts = job.parent.parts
+    if "work" in parts:  # the store's; a folder above it may have the name too
+        parts = parts[len(parts) - parts[::-1].index("work") :]
+    return "-".join(parts[-2:])
