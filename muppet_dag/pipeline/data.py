@@ -1,0 +1,228 @@
+"""From a source to a mixture: shards, the overlap report, base models, tokens, the index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muppet_dag import catalogue
+from muppet_dag.catalogue import Task
+from muppet_dag.catalogue.task import Dataset, Files
+from muppet_dag.errors import MuppetError
+from muppet_dag.manifest import Artefact, Store
+from muppet_dag.recipes import Recipe, slug
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from muppet_dag.corpus.sources import Source
+
+#: Where the overlap report lies.
+OVERLAP = "overlap/all"
+
+
+def open_source(spec: str, store: Store) -> Source:
+    """The dataset source of a setting: ``hub``, a folder laid out as the Hub, or ``samples``."""
+    from muppet_dag.corpus import sources
+
+    if spec != "samples":
+        return sources.open_source(spec)
+    from muppet_dag import samples
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        samples.make(folder)
+        return {"tasks": len(samples.SAMPLES)}
+
+    inputs = {"made:samples": samples.version()}
+    made = store.build("samples/all", make, code_version="1", inputs=inputs)
+    return sources.DirectorySource(made.path)
+
+
+def source_of(dataset: Dataset, source: Source) -> Source:
+    """Where this dataset comes from: a user's own files lie where they lie, whatever ``source``."""
+    from muppet_dag.corpus.sources import FileSource
+
+    return FileSource() if isinstance(dataset, Files) else source
+
+
+def make_shards(store: Store, source: Source, task: Task) -> Artefact:
+    """Fetch a task's raw files at one version and normalise them.
+
+    Shards that fail a blocking check are refused, and those that stood there before stay current.
+    """
+    from muppet_dag.corpus import normalize, quality
+
+    source = source_of(task.dataset, source)
+    version, before = source.version(task.dataset), last_facts(store, task)
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        files = source.fetch(task.dataset, version)
+        facts = {**normalize.normalize(task, files, folder), "revision": task.dataset.revision}
+        quality.require(task, folder, facts, before)
+        return facts
+
+    return store.build(
+        f"shards/{task.name}", make,
+        code_version=shards_code(task),
+        inputs={source.label(task.dataset): version},
+    )  # fmt: skip
+
+
+def last_facts(store: Store, task: Task) -> Mapping[str, Any] | None:
+    """Facts of the shards that stand now, if this very entry made them."""
+    current = store.current(f"shards/{task.name}")
+    same = current is not None and current.manifest.code_version == shards_code(task)
+    return current.facts if same else None
+
+
+def shards_code(task: Task) -> str:
+    """Code version of a task's shards: its entry and the normaliser."""
+    from muppet_dag.corpus import normalize
+
+    return f"{task.fingerprint}.{normalize.VERSION}"
+
+
+def make_overlap(store: Store) -> Artefact:
+    """Find the training rows that appear in an evaluation split of any task that has shards."""
+    from muppet_dag.corpus import overlap
+
+    found = {name: store.current(f"shards/{name}") for name in sorted(catalogue.TASKS)}
+    made = {name: shards for name, shards in found.items() if shards}
+    if not made:
+        raise MuppetError("no task has shards yet; materialize shards first")
+    folders = {name: shards.path for name, shards in made.items()}
+    return store.build(
+        OVERLAP,
+        lambda folder, _: overlap.find(folders, folder),
+        code_version=overlap.VERSION,
+        inputs={shards.manifest.name: shards.version for shards in made.values()},
+    )
+
+
+def _overlap_of(store: Store, tokens: Iterable[Artefact]) -> Artefact:
+    """The overlap report, if it has seen exactly the shards that these tokens were made from."""
+    from muppet_dag.corpus import overlap
+
+    report = store.current(OVERLAP)
+    if report is None:
+        raise MuppetError(
+            "the mixture leaves out training rows that evaluation splits hold, and there is no "
+            "overlap report yet; materialize overlap, or set mixture.decontaminate = false in the "
+            "recipe"
+        )
+    versions = [each.manifest.inputs.items() for each in tokens]
+    in_use = {name: v for inputs in versions for name, v in inputs if name.startswith("shards/")}
+    overlap.require_same(report.manifest.inputs, in_use)
+    return report
+
+
+def make_base(store: Store, base: str, revision: str = "main") -> Artefact:
+    """Bring a pretrained model into the store: made on the spot, from a folder or from the Hub."""
+    from muppet_dag.model.base import base_version, fetch_base
+    from muppet_dag.samples import tiny
+
+    if base in tiny.KINDS:
+        label, version = f"made:{base}", tiny.VERSION
+    else:
+        label, version = base_version(base, revision)
+    pinned = version if label.startswith("hub:") else revision
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        if base in tiny.KINDS:
+            return tiny.make(base, folder)
+        return fetch_base(base, folder, revision=pinned)
+
+    return store.build(f"base/{slug(base)}", make, code_version="1", inputs={label: version})
+
+
+def make_tokens(store: Store, recipe: Recipe, default_base: str, task: Task) -> Artefact:
+    """Tokenize a task's shards with the tokenizer of the recipe's base model."""
+    from muppet_dag.corpus import tokenize
+
+    model = recipe.model
+    spec = tokenize.TokenSpec(model.max_length, model.stride, model.max_target_length)
+    shards = store.require(f"shards/{task.name}")
+    base = store.require(f"base/{slug(recipe.base(default_base))}")
+    said = base.manifest.files
+    return store.build(
+        tokens_name(recipe, default_base, task.name),
+        lambda folder, _: tokenize.tokenize(task, shards.path, base.path, folder, spec),
+        code_version=tokenize.VERSION,
+        inputs={shards.manifest.name: shards.version, base.manifest.name: base.version},
+        parameters={**asdict(spec), "tokenizer": said["tokenizer.json"]["sha256"]},
+    )
+
+
+def tokens_name(recipe: Recipe, default_base: str, task: str) -> str:
+    """Where a task's tokens lie for a recipe's tokenizer."""
+    return f"tokens/{recipe.tokenizer(default_base)}/{task}"
+
+
+def make_mixture(
+    store: Store, recipe: Recipe, default_base: str, *, steps: int | None = None
+) -> Artefact:
+    """Draw the sampling index over all of the recipe's tasks that have tokens.
+
+    A task without training tokens (its dataset failed) is left out, and the manifest says so.
+    ``steps`` replaces the recipe's budget. With ``mixture.decontaminate`` the rows that the overlap
+    report calls ``row`` or ``near`` are left out, against every evaluation split of every task:
+    the pre-finetuned model is scored on tasks outside its own mixture too. A passage or a question
+    in common (``text``, ``query``) is no reason: the answer is not given away, and tasks made from
+    one source (SQuAD and QNLI) would lose most of their rows. The fact ``decontaminated`` counts
+    the shard rows left out by task. MuppetError without a report of the very same shards.
+    """
+    from muppet_dag.corpus import overlap
+    from muppet_dag.mixture import index
+
+    spec = recipe.mixture
+    if steps is not None:
+        spec = replace(spec, steps=steps, epochs=None)
+    wanted = recipe.select(catalogue.TASKS)
+    found = {name: store.current(tokens_name(recipe, default_base, name)) for name in wanted}
+    usable = {
+        n: tokens for n, tokens in found.items() if tokens and "train" in tokens.facts["splits"]
+    }
+    inputs = {tokens.manifest.name: tokens.version for tokens in usable.values()}
+    report = _overlap_of(store, usable.values()) if usable and spec.decontaminate else None
+    if report:
+        inputs[OVERLAP] = report.version
+
+    def make(folder: Path, _key: str) -> Mapping[str, Any]:
+        leaked = {name: overlap.leaked(report.path, name) if report else None for name in usable}
+        sizes = {n: index.Sizes.read(t.path, without=leaked[n]) for n, t in usable.items()}
+        facts = index.build(sizes, spec, recipe.seed, folder)
+        return {
+            **facts,
+            "left_out": [name for name in wanted if name not in usable],
+            "decontaminated": {n: len(rows) for n, rows in leaked.items() if rows is not None},
+        }
+
+    return store.build(
+        f"mixture/{recipe.name}", make,
+        code_version=index.VERSION,
+        inputs=inputs,
+        parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": wanted},
+    )  # fmt: skip
+
+
+def load_task(
+    name: str, source: str | None = None, home: str | Path | None = None
+) -> Mapping[str, pa.Table]:
+    """A task's normalised rows as Arrow tables by split, made if they are not there yet.
+
+    ``source`` is ``hub``, ``samples`` or a folder laid out as the Hub (``MUPPET_SOURCE``, default
+    ``hub``), ``home`` the store (``MUPPET_HOME``, default ``~/.muppet-dag``). The tables are
+    memory-mapped; ``datasets.Dataset(table)`` and DuckDB take them as they are. Tasks of your own
+    are those in the folder that ``MUPPET_TASKS`` names.
+    """
+    from muppet_dag.corpus import shards
+
+    if own := os.environ.get("MUPPET_TASKS"):
+        catalogue.extend(Path(own))
+    store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet-dag"))
+    where = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
+    artefact = make_shards(store, where, catalogue.get(name))
+    return {split: shards.read(artefact.path, split) for split in shards.splits(artefact.path)}

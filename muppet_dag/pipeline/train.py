@@ -1,0 +1,193 @@
+"""From a mixture to models: pre-finetuning, and fine-tuning from both initialisations."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muppet_dag import catalogue
+from muppet_dag.catalogue import Task
+from muppet_dag.errors import MuppetError
+from muppet_dag.evaluation.predictions import TaskFiles
+from muppet_dag.manifest import Artefact, Store, digest
+from muppet_dag.model.spec import HeadSpec, Kind
+from muppet_dag.pipeline.data import tokens_name
+from muppet_dag.recipes import FinetuneSection, Recipe, slug
+
+if TYPE_CHECKING:
+    from muppet_dag.training.launch import Launch
+
+#: Raise when the same inputs would train to other weights.
+TRAINING_VERSION = "1"
+#: The two starting points of fine-tuning: ``demo.base`` and ``demo.pre``.
+BASE, PRE = ".base", ".pre"
+
+
+def initialisations(recipe: Recipe) -> tuple[str, str]:
+    """Names of what is compared: fine-tuned from the base model, and from the pre-finetuned one."""
+    return f"{recipe.name}{BASE}", f"{recipe.name}{PRE}"
+
+
+def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch) -> Artefact:
+    """Train the base model on the mixture; resumes from its last checkpoint after a kill."""
+    base = store.require(f"base/{slug(recipe.base(default_base))}")
+    mixture = store.require(f"mixture/{recipe.name}")
+    names = [name for name in mixture.manifest.inputs if name.startswith("tokens/")]
+    tokens = {
+        name.rsplit("/", 1)[1]: store.open(name, mixture.manifest.inputs[name]) for name in names
+    }
+
+    def make(folder: Path, key: str) -> Mapping[str, Any]:
+        from muppet_dag.training.job import Job
+
+        work = store.workspace(key)
+        job = Job(
+            name=recipe.name, init=str(base.path), init_hash=base.version,
+            mixture=str(mixture.path), mixture_hash=mixture.version,
+            tasks=tuple(_files(store, recipe, tokens[name]) for name in sorted(tokens)),
+            training=recipe.training, seed=recipe.seed, output=str(work),
+        )  # fmt: skip
+        job.write(work / "job.json")
+        launch([work / "job.json"])
+        _adopt(work / "model", folder)
+        _adopt(work / "metrics.jsonl", folder / "metrics.jsonl")
+        return {"recipe": recipe.name, "steps": mixture.facts["steps"], **last_metrics(work)}
+
+    return store.build(
+        f"prefinetuned/{recipe.name}", make,
+        code_version=TRAINING_VERSION,
+        inputs={base.manifest.name: base.version, mixture.manifest.name: mixture.version},
+        parameters={"training": asdict(recipe.training), "seed": recipe.seed},
+        volatile=("metrics.jsonl",),
+    )  # fmt: skip
+
+
+def finetune(
+    store: Store, recipe: Recipe, default_base: str, initialisation: str, task: str, launch: Launch
+) -> Artefact:
+    """Fine-tune one task from one initialisation, once per seed, all in one training process.
+
+    The artefact holds every seed's predictions on the validation split and the first seed's model.
+    """
+    init = initial_model(store, recipe, default_base, initialisation)
+    tokens = store.require(tokens_name(recipe, default_base, task))
+    settings = recipe.finetune
+    if absent := {"train", "validation"} - set(tokens.facts["splits"]):
+        raise MuppetError(
+            f"task {task!r} has no rows in {' and '.join(sorted(absent))} in this source, and "
+            f"fine-tuning needs both. Take it out of finetune.tasks of recipe {recipe.name!r}."
+        )
+
+    def make(folder: Path, key: str) -> Mapping[str, Any]:
+        work = store.workspace(key)
+        jobs = [
+            _finetune_job(store, recipe, init, tokens, initialisation, seed, work / f"seed-{seed}")
+            for seed in settings.seeds
+        ]
+        launch(jobs)
+        for seed in settings.seeds:
+            done = work / f"seed-{seed}"
+            for file in ("predictions.arrow", "metrics.jsonl"):
+                _adopt(done / file, folder / f"seed-{seed}" / file)
+        _adopt(work / f"seed-{settings.seeds[0]}" / "model", folder)
+        facts = {"task": task, "initialisation": initialisation, "recipe": recipe.name}
+        return {**facts, "seeds": list(settings.seeds)}
+
+    return store.build(
+        f"finetuned/{initialisation}/{task}", make,
+        code_version=TRAINING_VERSION,
+        inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
+        parameters=asdict(settings),
+        volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
+    )  # fmt: skip
+
+
+def _finetune_job(
+    store: Store,
+    recipe: Recipe,
+    init: Artefact,
+    tokens: Artefact,
+    initialisation: str,
+    seed: int,
+    work: Path,
+) -> Path:
+    """Write the job of one seed: the order of rows and a fresh head come from the seed."""
+    from muppet_dag.mixture import index
+    from muppet_dag.training.job import Job, Prediction
+
+    settings: FinetuneSection = recipe.finetune
+    files = _files(store, recipe, tokens)
+    work.mkdir(parents=True, exist_ok=True)
+    index.build({files.name: index.Sizes.read(tokens.path)}, settings.mixture, seed, work)
+    spec = {
+        **asdict(settings.mixture),
+        "seed": seed,
+        "tokens": tokens.version,
+        "code": index.VERSION,
+    }
+    job = Job(
+        name=f"{initialisation}/{files.name}/seed-{seed}",
+        init=str(init.path), init_hash=init.version,
+        mixture=str(work), mixture_hash=digest(spec), tasks=(files,),
+        training=settings.training, seed=seed, output=str(work),
+        predict=Prediction(task=files.name, split="validation", rows=settings.evaluation_rows),
+    )  # fmt: skip
+    job.write(work / "job.json")
+    return work / "job.json"
+
+
+def initial_model(store: Store, recipe: Recipe, default_base: str, initialisation: str) -> Artefact:
+    """The model that an initialisation starts from."""
+    if initialisation.endswith(BASE):
+        return store.require(f"base/{slug(recipe.base(default_base))}")
+    return store.require(f"prefinetuned/{recipe.name}")
+
+
+def head_spec(task: Task) -> HeadSpec:
+    """The head that serves a task (Muppet 3.1: one per classification task, else one a family)."""
+    kinds: dict[str, Kind] = {
+        "commonsense": "ranking",
+        "mrc": "span",
+        "summarization": "generation",
+    }
+    if task.family == "classification":
+        kind: Kind = "regression" if task.regression else "classification"
+        return HeadSpec(task.head, kind, 1 if task.regression else len(task.classes))
+    return HeadSpec(task.head, kinds[task.family])
+
+
+def _files(store: Store, recipe: Recipe, tokens: Artefact) -> TaskFiles:
+    """What a training process needs to know of a task, at the versions of these tokens."""
+    task = catalogue.get(tokens.manifest.name.rsplit("/", 1)[1])
+    shards = store.open(f"shards/{task.name}", tokens.manifest.inputs[f"shards/{task.name}"])
+    return TaskFiles(
+        name=task.name, family=task.family, head=head_spec(task), metrics=task.metrics,
+        tokens=str(tokens.path), shards=str(shards.path),
+        unanswerable=any(s.get("unanswerable", 0) for s in shards.facts["splits"].values()),
+        longest_target=recipe.model.max_target_length,
+    )  # fmt: skip
+
+
+def last_metrics(folder: Path) -> dict[str, Any]:
+    """The last value of every metric in a run's ``metrics.jsonl``."""
+    said: dict[str, Any] = {}
+    for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():
+        said |= json.loads(line)
+    said.pop("step", None)
+    said.pop("train/tokens_per_second", None)  # a timing is no fact of the artefact
+    return {"metrics": said}
+
+
+def _adopt(source: Path, target: Path) -> None:
+    """Put finished files into an artefact by hard link: the work folder stays usable until it is
+    committed, and nothing is copied."""
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target)
