@@ -36,10 +36,6 @@ class Writer:
         """One word."""
         return words[int(self.draw.integers(len(words)))]
 
-    def chance(self, share: float) -> bool:
-        """True in that share of the calls."""
-        return bool(self.draw.random() < share)
-
     def tokens(self, cues: Sequence[str] = (), low: int = 8, high: int = 18) -> list[str]:
         """Filler words with the cues put in at random places."""
         words = self.pick(FILLER, int(self.draw.integers(low, high + 1)))
