@@ -62,7 +62,7 @@ def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch)
         f"prefinetuned/{recipe.name}", make,
         code_version=TRAINING_VERSION,
         inputs={base.manifest.name: base.version, mixture.manifest.name: mixture.version},
-        parameters={"training": asdict(recipe.training), "seed": recipe.seed},
+        parameters={"training": recipe.training.decides, "seed": recipe.seed},
         volatile=("metrics.jsonl",),
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ def finetune(
         f"finetuned/{initialisation}/{task}", make,
         code_version=TRAINING_VERSION,
         inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
-        parameters=asdict(settings),
+        parameters={**asdict(settings), "training": settings.training.decides},
         volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
     )  # fmt: skip
 

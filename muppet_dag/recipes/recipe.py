@@ -6,10 +6,11 @@ any validation library; ``load`` (in the package) checks a TOML file against the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
 from muppet_dag.errors import BadConfig
 
@@ -79,19 +80,39 @@ class TasksSection(Section):
     exclude: tuple[str, ...] = ()
 
 
+Strategy = Literal["natural", "equal", "proportional", "temperature", "weights"]
+Batching = Literal["heterogeneous", "homogeneous", "sequential"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixtureSection(Section):
     """How rows become slots and steps.
 
     A slot is a micro-batch of one task: at most ``slot_rows`` rows and at most ``slot_tokens``
     tokens, padding included. A step is one update over ``slots_per_step`` slots. Rows are sorted
-    by length inside windows of about ``bucket_slots`` slots. ``natural`` draws every row of every
-    task once an epoch (Muppet 3.4: no up- or down-sampling). The budget is ``steps`` or ``epochs``.
+    by length inside windows of about ``bucket_slots`` slots. The budget is ``steps`` or ``epochs``.
+
+    ``strategy`` says how often a task is drawn (Raffel et al. 2019, 3.5.2; e is a task's size):
+    ``natural`` each row of every task once an epoch (Muppet 3.4: no up- or down-sampling),
+    ``equal`` all tasks alike, ``proportional`` to min(e, limit), ``temperature`` to
+    min(e, limit) ^ (1 / temperature), ``weights`` to the numbers given by task. Sizes and weights
+    count ``weight_unit``: rows or tokens. No row comes again before all rows of its task were used.
+    ``cap`` (``caps`` by task) is the most rows of a task that are in the pool at all.
+
+    ``batching`` says which slots share a step: ``heterogeneous`` any (Muppet 3.2), ``homogeneous``
+    those of one task (MT-DNN), ``sequential`` those of one task, the tasks one after the other.
     ``decontaminate`` leaves out training rows that are, exactly or nearly, rows of an evaluation
     split of any task; it needs the overlap report to be there.
     """
 
-    strategy: Literal["natural"] = "natural"
+    strategy: Strategy = "natural"
+    limit: int | None = None
+    temperature: float | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+    weight_unit: Literal["rows", "tokens"] = "rows"
+    cap: int | None = None
+    caps: Mapping[str, int] = field(default_factory=dict)
+    batching: Batching = "heterogeneous"
     slot_tokens: int = 4096
     slot_rows: int = 64
     slots_per_step: int = 64
@@ -99,12 +120,41 @@ class MixtureSection(Section):
     steps: int | None = None
     epochs: int | None = None
     decontaminate: bool = True
-    positive = ("slot_tokens", "slot_rows", "slots_per_step", "bucket_slots", "steps", "epochs")
+    positive = (
+        "limit",
+        "temperature",
+        "cap",
+        "slot_tokens",
+        "slot_rows",
+        "slots_per_step",
+        "bucket_slots",
+        "steps",
+        "epochs",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("the budget is either steps or epochs")
+        if self.batching == "sequential" and self.epochs is None:
+            raise ValueError("sequential batching goes through whole tasks: give epochs, not steps")
+        self._belongs("temperature", ("temperature",), needed=True)
+        self._belongs(
+            "limit", ("proportional", "temperature"), needed=self.strategy != "temperature"
+        )
+        self._belongs("weights", ("weights",), needed=True)
+        for name in ("weights", "caps"):
+            for task, value in getattr(self, name).items():
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name}.{task} must be greater than 0, not {value}")
+
+    def _belongs(self, key: str, strategies: tuple[str, ...], *, needed: bool) -> None:
+        """A key that its strategy needs must be there, and no key that the strategy ignores."""
+        given, meant = bool(getattr(self, key)), self.strategy in strategies
+        if given and not meant:
+            raise ValueError(f"{key} does nothing with strategy {self.strategy!r}; remove it")
+        if meant and needed and not given:
+            raise ValueError(f"strategy {self.strategy!r} needs {key}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,39 +175,98 @@ class FinetuneMixtureSection(MixtureSection):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSection(Section):
-    """Objective, optimizer and schedule of one training run.
+    """Objective, optimizer and schedule of one training run, and how it is carried out.
 
-    ``loss_scaling`` divides each loss by log n (Muppet 3.2). ``warmup`` is a share of all steps.
-    ``clip_norm`` 0 means no clipping. ``precision`` auto is bfloat16 autocast on a GPU that has
-    it, float32 elsewhere. Every ``checkpoint_every`` steps state is saved, the last ``keep`` stay.
+    Objective: ``loss_scaling`` divides each loss by log n (Muppet 3.2). ``regularizer`` adds
+    ``r3f_lambda`` times the symmetric KL divergence between predictions with and without noise of
+    size ``r3f_epsilon`` on the word embeddings (Aghajanyan et al. 2020); ``r4f`` also normalises
+    the heads' weights by their spectral norm. ``fuse_noised`` makes both passes one, which is
+    faster and takes twice the memory.
+
+    Optimizer: ``warmup`` is a share of all steps. ``clip_norm`` 0 means no clipping. ``ema`` above
+    0 keeps an exponential moving average of the weights, which is what is validated and saved.
+
+    Engine: ``precision`` auto is bfloat16 autocast on a GPU that has it, float32 elsewhere.
+    ``slots_per_pass`` slots of a step share one forward pass. ``packing`` auto puts sequences one
+    after the other without padding on a GPU. ``sharding`` fsdp spreads weights, gradients and
+    optimizer state over the workers. A loss or gradient that is not finite stops the run, or skips
+    the step, at most ``max_skipped`` times in a row.
+
+    Every ``checkpoint_every`` steps state is saved; the last ``keep`` checkpoints stay, and every
+    one at a multiple of ``keep_every`` steps. ``patience`` above 0 ends the run after so many
+    validations without a better mean; ``select`` best makes the best validated state the model.
     """
 
     loss_scaling: bool = True
     label_smoothing: float = 0.1
+    regularizer: Literal["none", "r3f", "r4f"] = "none"
+    r3f_lambda: float = 1.0
+    r3f_epsilon: float = 1e-5
+    r3f_noise: Literal["uniform", "normal"] = "uniform"
+    fuse_noised: bool = True
+    optimizer: Literal["adamw", "adamax", "sgd"] = "adamw"
     learning_rate: float = 1e-5
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
+    momentum: float = 0.9
     weight_decay: float = 0.01
     clip_norm: float = 0.0
     schedule: Literal["polynomial", "linear", "constant"] = "polynomial"
     warmup: float = 0.06
+    ema: float = 0.0
     dropout: float = 0.1
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    slots_per_pass: int = 1
+    packing: Literal["auto", "on", "off"] = "auto"
+    compile: bool = False
+    sharding: Literal["none", "fsdp"] = "none"
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    max_skipped: int = 10
     checkpoint_every: int = 1000
     keep: int = 2
+    keep_every: int | None = None
+    async_checkpoints: bool = False
     validate_every: int = 1000
     validation_rows: int = 500
+    patience: int = 0
+    select: Literal["last", "best"] = "last"
     log_every: int = 10
+    timeout_minutes: float = 30.0
     positive = (
+        "r3f_epsilon",
         "learning_rate",
         "eps",
+        "slots_per_pass",
+        "max_skipped",
         "checkpoint_every",
         "keep",
+        "keep_every",
         "validate_every",
         "validation_rows",
         "log_every",
+        "timeout_minutes",
     )
-    fraction = ("label_smoothing", "warmup", "dropout", "weight_decay")
+    fraction = ("label_smoothing", "warmup", "dropout", "weight_decay", "momentum", "ema")
+    #: What is done on the side: with another value the weights come out the same.
+    aside: ClassVar[tuple[str, ...]] = (
+        "checkpoint_every",
+        "keep",
+        "keep_every",
+        "async_checkpoints",
+        "log_every",
+        "timeout_minutes",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("r3f_lambda", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """The fields that decide the weights, as plain values."""
+        return {key: value for key, value in asdict(self).items() if key not in self.aside}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +306,10 @@ class Recipe(Section):
             raise ValueError(
                 'tasks.families: summarization needs model.architecture = "encoder-decoder"'
             )
+        if generates and self.training.regularizer == "r4f":
+            raise ValueError(
+                'training.regularizer: r4f normalises heads, and summarization has none; use "r3f"'
+            )
 
     def base(self, default: str) -> str:
         """The base model: the recipe's own, else the deployment's."""
@@ -225,6 +338,10 @@ class Recipe(Section):
         for name in (*self.tasks.include, *self.tasks.exclude, *self.finetune.tasks):
             if name not in catalogue:
                 raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in its task lists")
+        for key in ("weights", "caps"):
+            for name in getattr(self.mixture, key):
+                if name not in catalogue:
+                    raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in mixture.{key}")
         for name in self.tasks.include:
             if catalogue[name].held_out:
                 raise BadConfig(

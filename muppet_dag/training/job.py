@@ -49,9 +49,9 @@ class Job:
     def fingerprint(self) -> str:
         """Hash of what decides the weights; a checkpoint of another job refuses to load."""
         said = asdict(self)
-        decides = ("init_hash", "mixture_hash", "seed", "training")
+        decides = {key: said[key] for key in ("init_hash", "mixture_hash", "seed")}
         heads = [asdict(task.head) for task in self.tasks]
-        return digest({**{key: said[key] for key in decides}, "heads": heads})
+        return digest({**decides, "training": self.training.decides, "heads": heads})
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
