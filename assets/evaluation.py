@@ -24,9 +24,11 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
         automation_condition=follow(),
     )
     def evaluation(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
-        _, start, task = plan.parse(context.partition_key)
+        recipe, start, task = plan.parse(context.partition_key)
         with told_plainly():
-            artefact = pipeline.evaluate(store.open(), start, catalogue.get(task))
+            artefact = pipeline.evaluate(
+                store.open(), recipe, plan.default_base, start, catalogue.get(task)
+            )
         scores = artefact.facts["scores"]
         means = {
             name: sum(values) / len(values)

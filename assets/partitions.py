@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from muppet_dag import catalogue
+from muppet_dag.errors import BadConfig
 from muppet_dag.pipeline import BASE, PRE, initialisations
 from muppet_dag.recipes import Recipe, slug
 
@@ -19,6 +20,18 @@ class Plan:
 
     recipes: Mapping[str, Recipe]
     default_base: str
+
+    def __post_init__(self) -> None:
+        """BadConfig where two recipes mean different base models by one partition key."""
+        meant: dict[str, tuple[tuple[str, str], str]] = {}
+        for recipe in self.recipes.values():
+            model = (recipe.base(self.default_base), recipe.model.revision)
+            first, name = meant.setdefault(self.base(recipe), (model, recipe.name))
+            if model != first:
+                raise BadConfig(
+                    f"recipes {name!r} and {recipe.name!r} have different base models of one name: "
+                    f"{' at '.join(first)} and {' at '.join(model)}; keep one of them here"
+                )
 
     @property
     def by_recipe(self) -> dg.StaticPartitionsDefinition:

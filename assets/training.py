@@ -1,14 +1,17 @@
 """Mixture, pre-finetuned models and fine-tuned models."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import dagster as dg
 
 from assets.automation import follow, retrain
 from assets.partitions import Plan
-from assets.pictures import curves
+from assets.pictures import curves, time_split
 from assets.report import materialized, plain, told_plainly
 from muppet_dag import pipeline
 from muppet_dag.catalogue import TASKS
@@ -22,6 +25,8 @@ from resources.tracker import Tracker
 GPU = "gpu"
 #: A training run that was cut off goes on from its last checkpoint.
 RESUME = dg.RetryPolicy(max_retries=1)
+#: What a run says of its choice of the best state, and of steps it had to skip.
+CHOICE = ("stopped_early", "best_step", "best_score", "skipped")
 
 
 class MixtureConfig(dg.Config):
@@ -65,7 +70,10 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
                 "dagster/row_count": facts["rows"],
                 **{name: facts[name] for name in ("steps", "slots", "tokens", "epochs")},
                 "useful_share": facts["tokens"] / facts["padded_tokens"],
-                "rows_by_task": dg.MetadataValue.json(facts["rows_by_task"]),
+                **{
+                    name: dg.MetadataValue.json(facts[name])
+                    for name in ("rows_by_task", "shares", "passes")
+                },
                 "left_out": dg.MetadataValue.json(facts["left_out"]),
                 "decontaminated": sum(facts["decontaminated"].values()),
                 "decontaminated_by_task": dg.MetadataValue.json(facts["decontaminated"]),
@@ -107,7 +115,7 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
             }
             launch = launcher.launch(context, tracker, config)
             artefact = pipeline.prefinetune(at, recipe, plan.default_base, launch)
-        return materialized(artefact, _curves(artefact, "metrics.jsonl"))
+        return materialized(artefact, {**_told(artefact.facts), **_speed(artefact.path)})
 
     return prefinetuned
 
@@ -153,7 +161,9 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
             launch = launcher.launch(context, tracker, config)
             artefact = pipeline.finetune(at, recipe, plan.default_base, start, task, launch)
         seed = artefact.facts["seeds"][0]
-        return materialized(artefact, _curves(artefact, f"seed-{seed}/metrics.jsonl"))
+        picture = curves(artefact.path / f"seed-{seed}" / "metrics.jsonl")
+        first = _told(artefact.facts["runs"][str(seed)])
+        return materialized(artefact, {**first, "curves": dg.MetadataValue.md(picture)})
 
     return finetuned
 
@@ -163,15 +173,26 @@ def _versions(artefact: Artefact) -> dict[str, str]:
     return {artefact.manifest.name: artefact.version, **artefact.manifest.inputs}
 
 
-def _curves(artefact: Artefact, file: str) -> Mapping[str, Any]:
-    """Final numbers, and the loss curve as a picture in the page."""
-    metrics = artefact.facts.get("metrics", {})
-    shown = {name: plain(v) for name, v in metrics.items() if name.count("/") == 1}
-    validation = {
-        n: v for n, v in metrics.items() if n.startswith("validation/") and n.count("/") > 1
-    }
+def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's last numbers; the steps it took, and its best one where it looked for that."""
+    metrics = facts["metrics"]
+    several = {n: v for n, v in metrics.items() if n.startswith("validation/") and n.count("/") > 1}
     return {
-        **shown,
-        **({"validation": dg.MetadataValue.json(validation)} if validation else {}),
-        "curves": dg.MetadataValue.md(curves(artefact.path / file)),
+        **{name: plain(v) for name, v in metrics.items() if name.count("/") == 1},
+        **{n: plain(facts[n]) for n in ("steps", *CHOICE) if facts.get(n) is not None},
+        **({"validation": dg.MetadataValue.json(several)} if several else {}),
+    }
+
+
+def _speed(folder: Path) -> dict[str, Any]:
+    """How fast it went, and the curves as a picture in the page."""
+    metrics = folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    speeds = [
+        line["train/tokens_per_second"] for line in lines if "train/tokens_per_second" in line
+    ]
+    return {
+        **({"tokens_per_second": median(speeds)} if speeds else {}),
+        "time_split": dg.MetadataValue.json(time_split(metrics)),
+        "curves": dg.MetadataValue.md(curves(metrics)),
     }

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.table import show
+from benchmarks.text import texts, vocabulary
 from muppet_dag import catalogue, pipeline
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.manifest import Store
@@ -31,7 +31,7 @@ TASK = catalogue.get("mnli")
 ROWS, PREMISE_WORDS, HYPOTHESIS_WORDS = 392_702, 20, 10
 #: As the library writes files that are pushed to the Hub.
 ROW_GROUP = 1_000
-RUNS, SEED = 3, 20210111
+RUNS, SEED, VOCABULARY = 3, 20210111, 30_000
 
 
 def main() -> None:
@@ -104,10 +104,11 @@ def rename(row: dict) -> dict:
 def write_source(root: Path) -> Path:
     """Made-up rows in MNLI's raw schema and layout; returns the file."""
     draw = np.random.default_rng(SEED)
-    words = vocabulary(draw)
+    words = vocabulary(draw, VOCABULARY)
+    lengths = [draw.poisson(mean, ROWS).clip(1) for mean in (PREMISE_WORDS, HYPOTHESIS_WORDS)]
     columns = {
-        "premise": texts(draw, words, PREMISE_WORDS),
-        "hypothesis": texts(draw, words, HYPOTHESIS_WORDS),
+        "premise": texts(draw, words, lengths[0]),
+        "hypothesis": texts(draw, words, lengths[1]),
         "label": pa.array(draw.integers(0, 3, ROWS)),
         "idx": pa.array(np.arange(ROWS, dtype=np.int32)),
     }
@@ -116,22 +117,6 @@ def write_source(root: Path) -> Path:
     path = folder / "train-00000-of-00001.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=ROW_GROUP)
     return path
-
-
-def vocabulary(draw: np.random.Generator, size: int = 30_000) -> pa.Array:
-    """Made-up words of 1 to 12 letters."""
-    letters = np.array(list("etaoinshrdlucmwfgypbvk"))
-    lengths = np.clip(draw.poisson(4.5, size), 1, 12)
-    return pa.array(["".join(draw.choice(letters, length)) for length in lengths])
-
-
-def texts(draw: np.random.Generator, words: pa.Array, mean: int) -> pa.Array:
-    """``ROWS`` texts of about ``mean`` words, frequent ones as frequent as in a language."""
-    lengths = np.maximum(draw.poisson(mean, ROWS), 1)
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    ranks = (len(words) ** draw.random(ends[-1])).astype(np.int32) - 1  # Zipf: 1 / rank
-    rows = pa.ListArray.from_arrays(pa.array(ends), words.take(pa.array(ranks)))
-    return pc.binary_join(rows, " ")
 
 
 def report(times: dict[str, tuple[str, list[float]]]) -> None:

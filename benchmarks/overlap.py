@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.process import fresh
 from benchmarks.table import show
+from benchmarks.text import texts, vocabulary
 
 #: Training rows per evaluation row, and per planted copy of either kind.
 EVALUATION, PLANTED = 20, 1000
@@ -34,10 +33,7 @@ def main() -> None:
     """Run three sizes, print a table and a JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000, help="training rows")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     said = parser.parse_args()
-    if said.measure:
-        return measure(said.measure)
     results = [run(said.rows // part) for part in (4, 2, 1)]
     show(
         ("training rows", "raw MB", "seconds", "rows/s", "peak MB", "planted", "found"),
@@ -54,15 +50,14 @@ def main() -> None:
 def run(rows: int) -> dict:
     """Write the shards of ``rows`` training rows and measure the report in a fresh process."""
     with tempfile.TemporaryDirectory() as folder:
-        planted = write(Path(folder), rows)
-        command = [sys.executable, "-m", "benchmarks.overlap", "--measure", folder]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        planted, _ = fresh(write, Path(folder), rows)
         raw = sum(path.stat().st_size for path in Path(folder).rglob("*.arrow"))
-        return {"rows": rows, "planted": planted, "raw_mb": raw >> 20, **json.loads(done.stdout)}
+        measured, peak = fresh(measure, Path(folder))
+        return {"rows": rows, "planted": planted, "raw_mb": raw >> 20, "peak_mb": peak, **measured}
 
 
-def measure(folder: Path) -> None:
-    """Print seconds, peak memory and rows found as JSON."""
+def measure(folder: Path) -> dict:
+    """Seconds that the report takes, and the rows it finds."""
     from muppet_dag.corpus import overlap
 
     folders = {path.name: path for path in sorted(folder.iterdir())}
@@ -70,9 +65,8 @@ def measure(folder: Path) -> None:
         start = time.perf_counter()
         facts = overlap.find(folders, Path(out))
         seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     found = sum(row["row"] + row["near"] for row in facts["matrix"])
-    print(json.dumps({"seconds": round(seconds, 1), "peak_mb": peak, "found": found}))
+    return {"seconds": round(seconds, 1), "found": found}
 
 
 def write(folder: Path, rows: int) -> int:
@@ -80,43 +74,34 @@ def write(folder: Path, rows: int) -> int:
     from muppet_dag.corpus.shards import ShardWriter
 
     draw = np.random.default_rng(SEED)
-    words = vocabulary(draw)
+    words = vocabulary(draw, VOCABULARY)
     planted = 0
     for index in range(TASKS):
-        (folder / f"task{index}").mkdir()
-        train, validation = (
-            ShardWriter(folder / f"task{index}", split) for split in ("train", "validation")
-        )
-        for at in range(0, rows // TASKS, AT_ONCE):
-            count = min(AT_ONCE, rows // TASKS - at)
-            held = texts(draw, words, max(1, count // EVALUATION))
-            copies = held.slice(0, count // PLANTED)
-            same = pc.binary_join_element_wise("- ", pc.utf8_upper(copies), "!", "")
-            near = pc.replace_substring_regex(copies, r" \S+$", " changed", max_replacements=1)
-            fresh = texts(draw, words, count - 2 * len(copies))
-            validation.write(batch(held))
-            train.write(batch(pa.concat_arrays([same, fresh, near])))
-            planted += 2 * len(copies)
-        train.close()
-        validation.close()
+        home = folder / f"task{index}"
+        home.mkdir()
+        with ShardWriter(home, "train") as train, ShardWriter(home, "validation") as validation:
+            for at in range(0, rows // TASKS, AT_ONCE):
+                held, given, copies = made(draw, words, min(AT_ONCE, rows // TASKS - at))
+                validation.write(batch(held))
+                train.write(batch(given))
+                planted += copies
     return planted
 
 
-def vocabulary(draw: np.random.Generator) -> pa.Array:
-    """Made-up words of 2 to 12 letters."""
-    letters = draw.choice(np.frombuffer(b"etaoinshrdlucmwfgypbvk", np.uint8), (VOCABULARY, 12))
-    lengths = np.clip(draw.poisson(4.5, VOCABULARY), 2, 12)
-    return pa.array([bytes(w[:n]).decode() for w, n in zip(letters, lengths, strict=True)])
+def made(draw: np.random.Generator, words: pa.Array, count: int) -> tuple[pa.Array, pa.Array, int]:
+    """Evaluation rows, ``count`` training rows, and how many of these are copies of the former."""
+    held = mixed(draw, words, max(1, count // EVALUATION))
+    copies = held.slice(0, count // PLANTED)
+    same = pc.binary_join_element_wise("- ", pc.utf8_upper(copies), "!", "")
+    near = pc.replace_substring_regex(copies, r" \S+$", " changed", max_replacements=1)
+    others = mixed(draw, words, count - 2 * len(copies))
+    return held, pa.concat_arrays([same, others, near]), 2 * len(copies)
 
 
-def texts(draw: np.random.Generator, words: pa.Array, count: int) -> pa.Array:
-    """Texts whose words are as frequent as in a language (Zipf: 1 / rank)."""
+def mixed(draw: np.random.Generator, words: pa.Array, count: int) -> pa.Array:
+    """Texts of which one in ten is a passage."""
     means = np.where(draw.random(count) < LONG_SHARE, LONG, SHORT)
-    lengths = np.maximum(draw.poisson(means), 12)
-    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    ranks = (len(words) ** draw.random(ends[-1])).astype(np.int32) - 1
-    rows = pa.ListArray.from_arrays(pa.array(ends), words.take(pa.array(ranks)))
-    return pc.binary_join(rows, " ")
+    return texts(draw, words, draw.poisson(means).clip(12))
 
 
 def batch(rows: pa.Array) -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""The command line: the catalogue, a task's rows, and where an artefact comes from."""
+"""The command line: the catalogue, a task's rows, recipes, and where an artefact comes from."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from muppet_dag.catalogue import Task
     from muppet_dag.manifest import Manifest
+    from muppet_dag.recipes import MixtureSection, Recipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +29,11 @@ app = typer.Typer(
 
 _WIDE = 200  # columns where there is no terminal to ask
 _LONGEST = 400  # characters shown of one value
+
+_Recipes = Annotated[
+    Path | None,
+    typer.Option("--recipes", envvar="MUPPET_RECIPES", help="A folder with more recipes."),
+]
 
 
 @app.command()
@@ -88,6 +94,29 @@ def lineage(
         _console().print(tree)
 
 
+@app.command("recipes")
+def list_recipes(folder: _Recipes = None) -> None:
+    """List the shipped recipes and your own."""
+    with _told():
+        from muppet_dag import recipes
+
+        found = recipes.load_all(*_folders(folder))
+        _print_recipes([found[name] for name in sorted(found)])
+
+
+@app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help="A shipped recipe, or one of your own.")],
+    folder: _Recipes = None,
+) -> None:
+    """Show a recipe in full: what it extends and every default, as TOML."""
+    with _told():
+        from muppet_dag import recipes
+        from muppet_dag.recipes.write import toml
+
+        typer.echo(toml(recipes.get(name, *_folders(folder))), nl=False)
+
+
 @app.callback()
 def main(
     tasks: Annotated[
@@ -126,12 +155,15 @@ def _print_tasks(found: Sequence[Task]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("task", "family", "train rows", "classes", "metrics", "licence", "source"):
+    for heading in (
+        "task", "family", "train rows", "classes", "metrics", "use", "licence", "source",
+    ):  # fmt: skip
         table.add_column(heading, justify="right" if heading == "train rows" else "left")
     for task in found:
         table.add_row(
             task.name, task.family, _train_rows(task), _classes(task), ", ".join(task.metrics),
-            task.licence, f"{task.dataset.repository} {task.dataset.config}",
+            "evaluation only" if task.held_out else "mixtures", task.licence,
+            f"{task.dataset.repository} {task.dataset.config}",
         )  # fmt: skip
     _console().print(table)
     typer.echo(f"{len(found)} tasks")
@@ -150,6 +182,38 @@ def _classes(task: Task) -> str:
     if task.score_range:
         return "{:g} to {:g}".format(*task.score_range)
     return str(len(task.classes)) if task.classes else "–"
+
+
+def _folders(folder: Path | None) -> list[Path]:
+    if folder and not folder.is_dir():
+        raise BadConfig(f"recipes {str(folder)!r}: no such folder")
+    return [folder] if folder else []
+
+
+def _print_recipes(found: Sequence[Recipe]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from muppet_dag.catalogue import TASKS
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("recipe", "base", "tasks", "strategy", "batching", "budget", "description"):
+        table.add_column(heading, justify="right" if heading == "tasks" else "left")
+    for each in found:
+        mixture, base = each.mixture, each.model.base or "MUPPET_MODEL"
+        budget = f"{mixture.steps:,} steps" if mixture.steps else f"{mixture.epochs} epochs"
+        table.add_row(
+            each.name, base, str(len(each.select(TASKS))), _strategy(mixture), mixture.batching,
+            budget, each.description,
+        )  # fmt: skip
+    _console().print(table)
+
+
+def _strategy(mixture: MixtureSection) -> str:
+    """The strategy with the numbers it goes by."""
+    said = [f"T = {mixture.temperature:g}"] if mixture.temperature else []
+    said += [f"K = {mixture.limit:,}"] if mixture.limit else []
+    return f"{mixture.strategy} ({', '.join(said)})" if said else mixture.strategy
 
 
 def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]:
@@ -194,13 +258,14 @@ def _print_rows(raw: list[dict[str, Any]], made: list[dict[str, Any]], split: st
     table.add_column("raw", ratio=1)
     table.add_column(split, ratio=1)
     for number, (before, after) in enumerate(zip(raw, made, strict=True)):
-        why, wrong = after.pop("dropped"), after.pop("bad_span")
+        why, part, wrong = (after.pop(name) for name in ("dropped", "bad_label", "bad_span"))
         given = _pairs({name: value for name, value in after.items() if value is not None})
-        if why or wrong:
-            said = (
-                f"dropped: {why}" if why else f"answer {wrong - 1} is not at its start in the text"
-            )
-            given.append(f"\n{said}", "red")
+        if why:
+            given.append(f"\ndropped: {why}", "red")
+        elif part is not None:
+            given.append(f"\nthe label is {part:g}, which is no whole number", "red")
+        elif wrong:
+            given.append(f"\nanswer {wrong - 1} is not at its start in the text", "red")
         table.add_row(str(number), _pairs(before), given)
     _console().print(table)
 

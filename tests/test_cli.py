@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from muppet_dag import catalogue, pipeline, samples
+from muppet_dag import catalogue, pipeline, recipes, samples
 from muppet_dag.cli import app
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.manifest import Artefact, Store
@@ -73,6 +74,8 @@ def test_tasks_lists_the_whole_catalogue(run):
     mnli = lines["mnli"].split()
     assert mnli[:5] == ["mnli", "classification", "392,702", "3", "accuracy"]
     assert mnli[-2:] == ["nyu-mll/glue", "mnli"]
+    for task in catalogue.TASKS.values():
+        assert ("evaluation only" in lines[task.name]) == task.held_out
 
 
 def test_tasks_of_one_family(run):
@@ -107,6 +110,13 @@ def test_show_says_why_a_row_is_dropped(run, source):
     assert "train/1" in rows[1]
 
 
+def test_show_says_that_a_label_is_no_whole_number(run, source):
+    table = pq.read_table(path := train_file(source))
+    at = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(at, "label", pa.array([0.5] + [1.0] * 19)), path)
+    assert run("show", TASK).stdout.count("the label is 0.5, which is no whole number") == 1
+
+
 def test_show_from_the_built_in_samples(run):
     said = run("show", TASK, "--split", "validation", "--source", "samples").stdout
     assert "validation/0" in said
@@ -114,11 +124,44 @@ def test_show_from_the_built_in_samples(run):
 
 def test_show_refuses_what_is_not_there(run, source):
     assert "did you mean rte" in refused(run("show", "rtee"))
+    nothing_like_it = refused(run("show", "qwertyuiop"))
+    assert "muppet-dag tasks lists them" in nothing_like_it and "squad" not in nothing_like_it
     assert "it has train, validation" in refused(run("show", TASK, "--split", "dev"))
     assert "no such folder" in refused(run("show", TASK, "--source", "/nowhere/at/all"))
     assert "no folder" in refused(run("show", "cola"))
     next(source.rglob("validation-*.parquet")).unlink()
     assert "but train" in refused(run("show", TASK, "--split", "validation"))
+
+
+def test_recipes_lists_shipped_and_own(run, tmp_path):
+    said = run("recipes").stdout
+    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    for made in recipes.load_all().values():
+        mixture = made.mixture
+        assert mixture.strategy in lines[made.name] and mixture.batching in lines[made.name]
+    muppet = recipes.get("muppet")
+    tasks = str(len(muppet.select(catalogue.TASKS)))
+    assert lines["muppet"].split()[1:4] == [muppet.model.base, tasks, "natural"]
+    assert "3 epochs" in lines["muppet"] and muppet.description in lines["muppet"]
+    assert "proportional (K = 524,288)" in lines["t5-proportional"]
+    (tmp_path / "mine.toml").write_text('extends = "muppet"\n[mixture]\nsteps = 7')
+    said = run("recipes", "--recipes", tmp_path).stdout
+    assert "7 steps" in next(line for line in said.splitlines() if line.startswith(" mine"))
+    assert "no such folder" in refused(run("recipes", "--recipes", "/nowhere/at/all"))
+
+
+def test_recipe_shows_what_runs(run, tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text('extends = "muppet"\n[training]\nloss_scaling = false')
+    monkeypatch.setenv("MUPPET_RECIPES", str(tmp_path))
+    said = run("recipe", "mine").stdout
+    shown, muppet = tomllib.loads(said), tomllib.loads(run("recipe", "muppet").stdout)
+    assert said.startswith("# mine\n") and shown["training"].pop("loss_scaling") is False
+    assert muppet["training"].pop("loss_scaling") is True
+    assert muppet.pop("description") and shown.pop("description") == ""
+    assert shown == muppet and shown["training"]["dropout"] == 0.1
+    assert "unknown recipe 'mupet'" in refused(run("recipe", "mupet"))
+    (tmp_path / "mine.toml").write_text('extends = "mupet"')
+    assert "mine.toml: extends: unknown recipe 'mupet'" in refused(run("recipe", "muppet"))
 
 
 def test_lineage_goes_down_to_the_leaf(run, source, two_levels):

@@ -20,8 +20,9 @@ _SHIPPED = frozenset(TASKS)
 def get(name: str) -> Task:
     """The task of that name; an unknown name is refused with the nearest ones."""
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=3) or sorted(TASKS)
-        raise BadConfig(f"unknown task {name!r}; did you mean {', '.join(near)}?")
+        near = difflib.get_close_matches(name, TASKS, n=3)
+        fix = f"did you mean {', '.join(near)}?" if near else "muppet-dag tasks lists them"
+        raise BadConfig(f"unknown task {name!r}; {fix}")
     return TASKS[name]
 
 

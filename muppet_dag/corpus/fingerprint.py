@@ -7,7 +7,6 @@ works in Rust (datasketch updates a sketch per row in Python, and is hundreds of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,8 @@ SHINGLE = 3
 #: 32 bands of 4: a pair that shares 0.7 of its shingles is found with 0.9998, one of 0.5 with 0.87.
 PERMUTATIONS, BANDS = 128, 32
 SEED = 20210111
-#: Text handled at a time, in bytes, and rows sketched at a time.
-CHUNK_BYTES, SKETCH_ROWS = 8 << 20, 8192
+#: Rows sketched at a time.
+SKETCH_ROWS = 8192
 
 _APART = r"[^\p{L}\p{M}\p{N}]+"
 
@@ -76,13 +75,6 @@ class Lists:
     def arrow(self) -> pa.LargeListArray:
         """The same as an Arrow column."""
         return pa.LargeListArray.from_arrays(pa.array(self.offsets), pa.array(self.values))
-
-
-def chunks(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Parts of a batch of about ``CHUNK_BYTES``, each with the number of its first row."""
-    step = max(1, int(batch.num_rows * CHUNK_BYTES / max(1, batch.nbytes)))
-    for at in range(0, batch.num_rows, step):
-        yield at, batch.slice(at, step)
 
 
 def normalised(column: pa.Array) -> pa.Array:

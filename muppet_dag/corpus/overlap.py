@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muppet_dag.corpus import fingerprint, shards
+from muppet_dag.corpus import shards
 from muppet_dag.corpus.exact import COMMON_QUERY, LONG_TEXT, SHORTEST_QUERY, Exact
 from muppet_dag.corpus.fingerprint import Rows
 from muppet_dag.corpus.near import FEWEST_WORDS, SIMILARITY, Near
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 VERSION = "1"
 FILE = "overlap.parquet"
 TRAIN = "train"
+#: Bytes of text that are handled at a time.
+CHUNK = 8 << 20
 #: From the strongest to the weakest; of a pair the strongest counts.
 KINDS = ("row", "near", "query", "text")
 #: The kinds that a mixture leaves out: the row itself has been seen. A shared passage or question
@@ -71,14 +73,14 @@ class _Part:
         """Normalised rows, a few megabytes at a time, with the number of the first."""
         first = 0
         for batch in shards.batches(self.folder, self.split):
-            for at, chunk in fingerprint.chunks(batch):
+            for at, chunk in shards.chunks(batch, CHUNK):
                 yield first + at, Rows.of(chunk)
             first += batch.num_rows
 
     def take(self, rows: np.ndarray) -> Rows:
         """Rows by number, ascending. Only the batches that hold them are touched."""
         taken, first = [], 0
-        for batch in shards.batches(self.folder, self.split):
+        for batch in shards.read(self.folder, self.split).to_batches():
             low, high = np.searchsorted(rows, [first, first + batch.num_rows])
             if high > low:
                 taken.append(batch.take(pa.array(rows[low:high] - first)))
@@ -147,7 +149,7 @@ def examples(folder: Path, folders: Mapping[str, Path], most: int = 8) -> list[d
 
 def _compare(con: duckdb.DuckDBPyConnection, parts: list[_Part]) -> dict[str, int]:
     """Fill the tables ``exact`` and ``near``; returns how many rows were compared."""
-    sizes = [sum(batch.nbytes for batch in shards.batches(p.folder, p.split)) for p in parts]
+    sizes = [sum(f.stat().st_size for f in shards.files(p.folder, p.split)) for p in parts]
     evaluation = [i for i, part in enumerate(parts) if part.split != TRAIN]
     exact, near = Exact(con), Near(con, sum(sizes[i] for i in evaluation))
     counted = {"evaluation_rows": 0, "train_rows": 0}

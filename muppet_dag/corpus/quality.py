@@ -1,17 +1,22 @@
-"""What checks look at: numbers about shards, and the rows that stand out. DuckDB over Arrow."""
+"""What checks look at: numbers about shards, and the rows that stand out.
+
+All of it streams, so that memory is bounded whatever the number of rows.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import shards
-from muppet_dag.corpus.schema import SCHEMA
+from muppet_dag.corpus.database import database
+from muppet_dag.corpus.query import blank
 from muppet_dag.errors import BadData
 
 #: Largest share of duplicated training rows, and of one class, that raises no warning.
@@ -20,6 +25,8 @@ DUPLICATES, ONE_CLASS = 0.05, 0.98
 ROW_COUNT = 0.02
 #: Share of the last good version's rows below which a split is refused.
 SHRUNK = 0.5
+#: What DuckDB may hold at a time, and how many rows are shown.
+MEMORY, SHOWN = "256MB", 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def require(
 
     ``before`` holds the facts of the last good version, made by the same entry, if there is one.
     """
-    findings = _blocking(task, _tables(folder), facts, before)
+    findings = _blocking(task, folder, facts, before)
     if not all(each.passed for each in findings):
         raise Refused(task, findings)
     return findings
@@ -75,41 +82,29 @@ def examine(
     task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> list[Finding]:
     """Every check of ``CHECKS``, in that order: those that block, then those worth a look."""
-    tables = _tables(folder)
     found = [
-        *_blocking(task, tables, facts, before), _row_count(task, facts), _splits(facts),
-        _duplicates(tables[_main(tables)]), _empty(tables),
+        *_blocking(task, folder, facts, before), _row_count(task, facts), _splits(facts),
+        _duplicates(folder, _main(shards.splits(folder))), _empty(folder),
     ]  # fmt: skip
     assert [each.name for each in found] == list(CHECKS)
     return found
 
 
-def _blocking(
-    task: Task,
-    tables: Mapping[str, pa.Table],
-    facts: Mapping[str, Any],
-    before: Mapping[str, Any] | None,
-) -> list[Finding]:
-    return [_schema(tables), _labels(task, tables[_main(tables)]), _shrunk(facts, before)]
-
-
-def _tables(folder: Path) -> dict[str, pa.Table]:
-    return {split: shards.read(folder, split) for split in shards.splits(folder)}
-
-
 def describe(task: Task, folder: Path) -> dict[str, Any]:
     """Facts that people look at: classes, text lengths in characters, a few rows."""
-    import duckdb
-
-    train = shards.read(folder, _main(shards.splits(folder)))
-    con = duckdb.connect()  # the default one may be in the middle of a user's own query
-    lengths = con.sql("SELECT quantile_cont(length(text), [0, .5, .95, 1]) FROM train")
-    lengths = lengths.fetchall()[0][0]
+    split = _main(shards.splits(folder))
     return {
-        "classes": _classes(task, train),
-        "text_length": dict(zip(("min", "median", "p95", "max"), map(int, lengths), strict=True)),
-        "rows": [_shown(row) for row in train.slice(0, 5).to_pylist()],
+        "classes": _classes(task, folder, split),
+        "text_length": _lengths(folder, split),
+        "rows": [_shown(row) for row in shards.read(folder, split).slice(0, SHOWN).to_pylist()],
     }
+
+
+def _blocking(
+    task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> list[Finding]:
+    labels = _labels(task, folder, _main(shards.splits(folder)))
+    return [_schema(folder), labels, _shrunk(facts, before)]
 
 
 def _main(splits: Collection[str]) -> str:
@@ -117,30 +112,48 @@ def _main(splits: Collection[str]) -> str:
     return "train" if "train" in splits else min(splits)
 
 
-def _schema(tables: Mapping[str, pa.Table]) -> Finding:
-    wrong = [split for split, table in tables.items() if not table.schema.equals(SCHEMA)]
-    ids = sum(t.column(name).null_count for t in tables.values() for name in ("id", "text"))
-    numbers = {"splits": len(tables), "wrong": len(wrong), "null_ids_or_texts": ids}
-    return Finding("schema", not wrong and not ids, numbers, blocking=True)
+def _schema(folder: Path) -> Finding:
+    """Every file has the unified schema, and no row lacks its id or text."""
+    splits = shards.splits(folder)
+    wrong = [split for split in splits if not shards.is_unified(folder, split)]
+    # Mapped, as the number of nulls is known without a look at the rows.
+    tables = [shards.read(folder, split) for split in splits if split not in wrong]
+    nulls = sum(table.column(name).null_count for table in tables for name in ("id", "text"))
+    numbers = {"splits": len(splits), "wrong": len(wrong), "null_ids_or_texts": nulls}
+    return Finding("schema", not wrong and not nulls, numbers, blocking=True)
 
 
-def _labels(task: Task, train: pa.Table) -> Finding:
+def _labels(task: Task, folder: Path, split: str) -> Finding:
     """Every class occurs and none is all there is."""
+    rows = shards.read(folder, split).num_rows
     if task.family != "classification" or task.regression:
-        return Finding("labels", True, {"rows": train.num_rows}, blocking=True, note="no classes")
-    counts = _classes(task, train)
-    share = max(counts.values()) / train.num_rows
+        return Finding("labels", True, {"rows": rows}, blocking=True, note="no classes")
+    counts = _classes(task, folder, split)
+    share = max(counts.values()) / rows
     absent = [name for name, count in counts.items() if not count]
     note = f"classes with no training row: {absent}" if absent else ""
     passed = len(absent) < len(counts) - 1 and share <= ONE_CLASS
     return Finding("labels", passed, {**counts, "largest_share": share}, blocking=True, note=note)
 
 
-def _classes(task: Task, train: pa.Table) -> dict[str, int]:
-    if not task.classes:
-        return {}
-    counted = {c["values"]: c["counts"] for c in train.column("label").value_counts().to_pylist()}
-    return {name: counted.get(index, 0) for index, name in enumerate(task.classes)}
+def _classes(task: Task, folder: Path, split: str) -> dict[str, int]:
+    counted: Counter[int | None] = Counter()
+    if task.classes:
+        for batch in shards.batches(folder, split, ["label"]):
+            found = batch.column("label").value_counts().to_pylist()
+            counted.update({each["values"]: each["counts"] for each in found})
+    return {name: counted[index] for index, name in enumerate(task.classes)}
+
+
+def _lengths(folder: Path, split: str) -> dict[str, int]:
+    rows = shards.numbered(folder, split, "text")  # noqa: F841  (DuckDB finds it by its name)
+    with database(MEMORY) as con:
+        query = "SELECT length(text) AS length, count(*) AS rows FROM rows GROUP BY ALL ORDER BY 1"
+        found = con.execute(query).fetchnumpy()
+    ends = found["rows"].cumsum()
+    places = np.array([0, 0.5, 0.95, 1]) * (ends[-1] - 1)
+    lengths = found["length"][ends.searchsorted(places, side="right")].tolist()
+    return dict(zip(("min", "median", "p95", "max"), lengths, strict=True))
 
 
 def _row_count(task: Task, facts: Mapping[str, Any]) -> Finding:
@@ -176,33 +189,48 @@ def _splits(facts: Mapping[str, Any]) -> Finding:
     return Finding("splits", not missing, {"missing": len(missing)}, note=note)
 
 
-def _duplicates(train: pa.Table) -> Finding:
-    import duckdb
-
-    con = duckdb.connect()
-    rows = con.sql(
-        "SELECT first(id) AS id, text, query, count(*) AS times FROM train "
-        "GROUP BY text, query, choices HAVING times > 1 ORDER BY times DESC, text, query"
-    ).to_arrow_table()
-    extra = sum(rows.column("times").to_pylist()) - rows.num_rows
-    numbers = {"duplicates": extra, "share": extra / train.num_rows}
-    shown = [_shown(row) for row in rows.slice(0, 5).to_pylist()]
-    return Finding("duplicates", numbers["share"] <= DUPLICATES, numbers, rows=shown)
-
-
-def _empty(tables: Mapping[str, pa.Table]) -> Finding:
-    """Rows with nothing to read: neither text nor question (nor, of candidates, an empty one)."""
-    import duckdb
-
-    empty: list[dict[str, Any]] = []
-    for rows in tables.values():  # noqa: B007  (DuckDB finds it by its name)
-        found = duckdb.connect().sql(
-            "SELECT * FROM rows WHERE (trim(text) = '' AND coalesce(trim(query), '') = '' AND "
-            "choices IS NULL) OR list_contains(list_transform(choices, lambda c: trim(c)), '')"
+def _duplicates(folder: Path, split: str) -> Finding:
+    """Rows that a model reads as the same, told by a hash of 128 bits."""
+    rows = shards.numbered(folder, split, "text", "query", "choices")  # noqa: F841  (by its name)
+    whole = "concat_ws(chr(0), text, coalesce(query, ''), array_to_string(choices, chr(0)))"
+    with database(MEMORY) as con:
+        con.execute(
+            "CREATE TABLE repeated AS SELECT min(row) AS row, count(*) AS times FROM rows "
+            f"GROUP BY md5_number({whole}) HAVING times > 1"
         )
-        empty += found.to_arrow_table().to_pylist()
-    shown = [_shown(row) for row in empty[:5]]
-    return Finding("empty_text", not empty, {"rows": len(empty)}, rows=shown)
+        (extra,) = con.execute("SELECT coalesce(sum(times - 1), 0) FROM repeated").fetchone()
+        most = f"SELECT row, times FROM repeated ORDER BY times DESC, row LIMIT {SHOWN}"
+        found = dict(con.execute(most).fetchall())
+    shown = [
+        {name: row[name] for name in ("id", "text", "query")} | {"times": times}
+        for row, times in zip(_rows(folder, split, found), found.values(), strict=True)
+    ]
+    numbers = {"duplicates": int(extra), "share": int(extra) / shards.read(folder, split).num_rows}
+    passed = numbers["share"] <= DUPLICATES
+    return Finding("duplicates", passed, numbers, rows=[_shown(row) for row in shown])
+
+
+def _empty(folder: Path) -> Finding:
+    """Rows with nothing to read: neither text nor question (nor, of candidates, an empty one)."""
+    query = (
+        f"SELECT count(*), min(row, {SHOWN}) FROM rows WHERE (choices IS NULL AND {blank('text')} "
+        f"AND {blank('query')}) OR list_bool_or(list_transform(choices, lambda c: {blank('c')}))"
+    )
+    count, shown = 0, []
+    for split in shards.splits(folder):
+        rows = shards.numbered(folder, split, "text", "query", "choices")  # noqa: F841  (as above)
+        with database(MEMORY) as con:
+            found, first = con.execute(query).fetchone()
+        count += found
+        shown += _rows(folder, split, first or [])
+    rows_shown = [_shown(row) for row in shown[:SHOWN]]
+    return Finding("empty_text", not count, {"rows": count}, rows=rows_shown)
+
+
+def _rows(folder: Path, split: str, numbers: Collection[int]) -> list[dict[str, Any]]:
+    """A few rows by number."""
+    table = shards.read(folder, split)
+    return [table.slice(number, 1).to_pylist()[0] for number in numbers]
 
 
 def _shown(row: Mapping[str, Any], width: int = 160) -> dict[str, Any]:

@@ -8,19 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.catalogue.task import Files
-from muppet_dag.corpus.readers import quote, table
+from muppet_dag.corpus.database import database
+from muppet_dag.corpus.readers import listed, quote, table
 from muppet_dag.corpus.shards import BATCH_ROWS, rebatch
 from muppet_dag.errors import BadData, MuppetError
+
+if TYPE_CHECKING:
+    import duckdb
 
 #: Seed of the hash that carves validation rows out of a training split.
 CARVE_SEED = 20210111
 #: Reason of rows that belong to another slice of the same raw split; they are not counted.
 ELSEWHERE = "in another part of the split"
+
+#: Bytes on disk of a raw row from which on one thread reads: each holds about a thousand rows, and
+#: copies of them.
+LONG = 16_384
 
 _SQL_TYPES = {
     "id": "VARCHAR",
@@ -35,13 +44,16 @@ _SQL_TYPES = {
 
 
 def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
-    """The SQL of one split: unified columns, ``dropped`` (a reason or NULL) and ``bad_span``."""
+    """The SQL of one split: unified columns, ``dropped`` (a reason or NULL), and what is wrong:
+    ``bad_label`` (a label that is no whole number) and ``bad_span`` (1 for the first answer)."""
     columns = [
         f"CAST({_column(task, name)} AS {kind}) AS {name}" for name, kind in _SQL_TYPES.items()
     ]
     drops = " ".join(f"WHEN {condition} THEN {quote(why)}" for why, condition in task.drop.items())
     why = f"CASE {drops} END" if drops else "NULL::VARCHAR"
-    inner = f"SELECT {', '.join(columns)}, {why} AS drop_why FROM {table(paths)}"
+    # To make it an integer would round it.
+    given = f"CAST({_column(task, 'label')} AS DOUBLE) AS given_label"
+    inner = f"SELECT {', '.join(columns)}, {given}, {why} AS drop_why FROM {table(paths)}"
     span = (
         "list_position(list_transform(answers, "
         "lambda a: coalesce(substr(text, a.start + 1, length(a.text)) = a.text, false)), false)"
@@ -49,7 +61,8 @@ def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
         else "NULL::INTEGER"
     )
     return (
-        f"SELECT * EXCLUDE (drop_why), {_dropped(task, part)} AS dropped, {span} AS bad_span "
+        f"SELECT * EXCLUDE (given_label, drop_why), {_dropped(task, part)} AS dropped, "
+        f"CASE WHEN given_label <> label THEN given_label END AS bad_label, {span} AS bad_span "
         f"FROM ({inner})"
     )
 
@@ -63,19 +76,25 @@ def _dropped(task: Task, part: Slice) -> str:
         cases.append(f"WHEN NOT ({inside}) THEN {quote(ELSEWHERE)}")
     cases.append("WHEN drop_why IS NOT NULL THEN drop_why")
     unlabelled = {
-        "classification": "score IS NULL" if task.regression else "coalesce(label, -1) = -1",
-        "commonsense": "coalesce(label, -1) = -1",
+        "classification": "score IS NULL" if task.regression else "coalesce(given_label, -1) = -1",
+        "commonsense": "coalesce(given_label, -1) = -1",
         "mrc": "answers IS NULL",
         "summarization": "coalesce(trim(target), '') = ''",
     }[task.family]
     cases.append(f"WHEN {unlabelled} THEN 'unlabelled'")
-    if task.family != "commonsense":  # a commonsense question needs no context
-        # trim copies its text, which would take as long as all the rest: a text that opens with a
-        # visible sign of ASCII is not empty.
-        visible = "coalesce(unicode(text) BETWEEN 33 AND 126, false)"
-        blank = f"CASE WHEN {visible} THEN false ELSE coalesce(trim(text), '') = '' END"
-        cases.append(f"WHEN {blank} THEN 'empty text'")
+    if task.family == "commonsense":  # its question needs no context
+        cases.append("WHEN list_count(choices) < len(choices) THEN 'missing candidate'")
+    else:
+        cases.append(f"WHEN {blank('text')} THEN 'empty text'")
     return f"CASE {' '.join(cases)} END"
+
+
+def blank(text: str) -> str:
+    """SQL for whether a text is NULL or has nothing but white space."""
+    # A text that opens with a visible sign of ASCII needs no search, and nearly all do.
+    visible = f"coalesce(unicode({text}) BETWEEN 33 AND 126, false)"
+    found = rf"coalesce(regexp_matches({text}, '[^\s\p{{Z}}]'), false)"
+    return f"CASE WHEN {visible} THEN false ELSE NOT {found} END"
 
 
 def _column(task: Task, name: str) -> str:
@@ -88,15 +107,23 @@ def stream(
     """Run the entry's SQL over raw files; yields batches with the helper column ``dropped``."""
     import duckdb
 
-    con = duckdb.connect(config={"memory_limit": memory, "autoinstall_known_extensions": "false"})
-    con.execute("SET enable_progress_bar = false")
-    try:
-        # A batch of DuckDB's ends with each row group of the file, which may be small.
-        yield from rebatch(con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS))
-    except (duckdb.Error, OSError) as error:
-        raise _explained(con, task, role, paths, error) from error
-    finally:
-        con.close()
+    with database(memory) as con:
+        try:
+            if _long(con, paths):
+                con.execute("SET threads = 1")
+            # A batch of DuckDB's ends with each row group of the file, which may be small.
+            yield from rebatch(con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS))
+        except (duckdb.Error, OSError) as error:
+            raise _explained(con, task, role, paths, error) from error
+
+
+def _long(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
+    """Whether rows are so long (whole web pages) that what one thread holds of them is enough."""
+    if paths[0].suffix.lower() != ".parquet":
+        return False
+    counted = f"SELECT sum(num_rows) FROM parquet_file_metadata({listed(paths)})"
+    ((rows,),) = con.sql(counted).fetchall()
+    return sum(path.stat().st_size for path in paths) > LONG * rows
 
 
 def _explained(con, task: Task, role: str, paths: Sequence[Path], error: Exception) -> MuppetError:

@@ -11,15 +11,19 @@ from muppet_dag.errors import SourceError
 
 def table(paths: Sequence[Path]) -> str:
     """The DuckDB table function over files of one kind, which their ending tells. Rows in order."""
-    listed = f"[{', '.join(quote(str(path)) for path in paths)}]"
-    ending = paths[0].suffix.lower()
+    files, ending = listed(paths), paths[0].suffix.lower()
     if ending in (".csv", ".tsv"):
-        return f"read_csv({listed}, {_dialect(paths[0], chr(9) if ending == '.tsv' else ',')})"
+        return f"read_csv({files}, {_dialect(paths[0], chr(9) if ending == '.tsv' else ',')})"
     if ending in (".jsonl", ".ndjson"):
         # All rows count for the types, and a text that looks like a date stays the text it is.
         plain = "sample_size=-1, dateformat='never', timestampformat='never'"
-        return f"read_json({listed}, format='newline_delimited', {plain}, hive_partitioning=false)"
-    return f"read_parquet({listed})"
+        return f"read_json({files}, format='newline_delimited', {plain}, hive_partitioning=false)"
+    return f"read_parquet({files})"
+
+
+def listed(paths: Sequence[Path]) -> str:
+    """A list of files as SQL."""
+    return f"[{', '.join(quote(str(path)) for path in paths)}]"
 
 
 def quote(text: str) -> str:

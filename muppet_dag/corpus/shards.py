@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from muppet_dag.corpus.schema import SCHEMA
 from muppet_dag.errors import MuppetError
 
-#: Rows per record batch. Fixed, so that equal rows give equal bytes however they arrive.
-BATCH_ROWS = 65_536
+#: Rows per record batch. Fixed, so that equal rows give equal bytes however they arrive; few, as
+#: several batches are in memory at a time and a row may be a document.
+BATCH_ROWS = 8_192
 #: Rows per file.
-FILE_ROWS = 16 * BATCH_ROWS
+FILE_ROWS = 128 * BATCH_ROWS
 
 
-def rebatch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly ``BATCH_ROWS``; the last one may be smaller."""
+def rebatch(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly ``rows``; the last one may be smaller."""
     waiting: list[pa.RecordBatch] = []
     held = 0
     for batch in batches:
-        while held + batch.num_rows >= BATCH_ROWS:
-            cut = BATCH_ROWS - held
+        while held + batch.num_rows >= rows:
+            cut = rows - held
             yield pa.concat_batches([*waiting, batch.slice(0, cut)])
             waiting, held, batch = [], 0, batch.slice(cut)
         if batch.num_rows:
@@ -31,6 +33,13 @@ def rebatch(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             held += batch.num_rows
     if waiting:
         yield pa.concat_batches(waiting)
+
+
+def chunks(batch: pa.RecordBatch, size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Parts of a batch of about ``size`` bytes, each with the number of its first row."""
+    step = max(1, int(batch.num_rows * size / max(1, batch.nbytes)))
+    for at in range(0, batch.num_rows, step):
+        yield at, batch.slice(at, step)
 
 
 class ShardWriter:
@@ -102,16 +111,58 @@ def splits(folder: Path) -> list[str]:
 
 
 def read(folder: Path, split: str) -> pa.Table:
-    """A split as a memory-mapped table in the unified schema: no row is copied."""
-    return pa.Table.from_batches(batches(folder, split), SCHEMA)
+    """A split as a memory-mapped table in the unified schema: no row is copied.
+
+    For rows here and there: pages once read count as this process's memory while the table lives.
+    """
+    return pa.Table.from_batches(_batches(folder, split, pa.memory_map), SCHEMA)
 
 
-def batches(folder: Path, split: str) -> Iterator[pa.RecordBatch]:
-    """The record batches of a split, memory-mapped, in order."""
-    files = sorted(Path(folder).glob(f"{split}-?????.arrow"))
-    if not files:
+def is_unified(folder: Path, split: str) -> bool:
+    """Whether every file of a split has the unified schema."""
+    readers = (pa.ipc.open_file(str(path)) for path in files(folder, split))
+    return all(reader.schema.equals(SCHEMA) for reader in readers)
+
+
+def batches(
+    folder: Path, split: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The record batches of a split in order, each read into memory: all columns, or some."""
+    return _batches(folder, split, pa.OSFile, columns)
+
+
+def numbered(folder: Path, split: str, *columns: str) -> pa.RecordBatchReader:
+    """Columns of a split and ``row``, the number of each row, as DuckDB can read them once."""
+    fields = [SCHEMA.field(name) for name in columns]
+    return pa.RecordBatchReader.from_batches(
+        pa.schema([*fields, pa.field("row", pa.int64())]), _numbered(folder, split, columns)
+    )
+
+
+def files(folder: Path, split: str) -> list[Path]:
+    """The files of a split in order. MuppetError if there are none."""
+    found = sorted(Path(folder).glob(f"{split}-?????.arrow"))
+    if not found:
         raise MuppetError(f"{folder}: no split {split!r}; there are {', '.join(splits(folder))}")
-    for file in files:
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index)
+    return found
+
+
+def _numbered(folder: Path, split: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    first = 0
+    for batch in batches(folder, split, columns):
+        rows = pa.array(np.arange(first, first + batch.num_rows))
+        yield batch.select(columns).append_column("row", rows)
+        first += batch.num_rows
+
+
+def _batches(
+    folder: Path, split: str, opened: Callable[[str], pa.NativeFile],
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    chosen = columns and [SCHEMA.get_field_index(name) for name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=chosen)
+    for path in files(folder, split):
+        with opened(str(path)) as file:
+            reader = pa.ipc.open_file(file, options=options)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index)

@@ -7,7 +7,7 @@ window of a long passage, or a document with its summary.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 #: Raise when the same shards would give other tokens.
-VERSION = "1"
-BATCH_ROWS = 4096
+VERSION = "2"
+#: Token rows per record batch, and bytes of text that are encoded at a time: until it is columns, a
+#: token takes some 300 bytes.
+BATCH_ROWS, CHUNK = 4096, 1 << 20
 #: Half of it may be the question; the rest must hold a window of the passage and its overlap.
 SHORTEST = 24
 
@@ -83,10 +85,10 @@ def tokenize(
     encode = partial(_ENCODE[task.family], tokenizer, task, spec)
     for split in shards.splits(shard_folder):
         counts = {"rows": 0, "examples": 0, "tokens": 0, "longest": 0, "full": 0}
+        rows = _token_rows(encode, shard_folder, split)
         with pa.ipc.new_file(str(folder / f"{split}.arrow"), schema(ids)) as writer:
-            for rows in _token_batches(encode, shard_folder, split):
-                _count(counts, rows, spec)
-                writer.write_batch(_record_batch(rows, schema(ids)))
+            for batch in shards.rebatch(_counted(rows, counts, spec, schema(ids)), BATCH_ROWS):
+                writer.write_batch(batch)
         facts["splits"][split] = counts
     return facts
 
@@ -116,15 +118,24 @@ class _Row:
     target: list[int] | None = None
 
 
-def _token_batches(
+def _token_rows(
     encode: Callable[[dict, int], list[_Row]], folder: Path, split: str
 ) -> Iterator[list[_Row]]:
-    """Token rows of a split, a few thousand shard rows at a time."""
+    """Token rows of a split, those of a megabyte of text at a time."""
     first = 0
     for batch in shards.batches(folder, split):
-        for at in range(0, batch.num_rows, BATCH_ROWS):
-            yield encode(batch.slice(at, BATCH_ROWS).to_pydict(), first + at)
+        for at, chunk in shards.chunks(batch, CHUNK):
+            yield encode(chunk.to_pydict(), first + at)
         first += batch.num_rows
+
+
+def _counted(
+    found: Iterable[list[_Row]], counts: dict[str, int], spec: TokenSpec, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Token rows as columns; ``counts`` grows with them."""
+    for rows in found:
+        _count(counts, rows, spec)
+        yield _record_batch(rows, schema)
 
 
 def _classification(

@@ -25,12 +25,13 @@ class _Rows:
     batch: pa.RecordBatch
     numbers: pa.Array
 
-    def require(self, good: pa.Array, column: str, expected: str) -> None:
-        """Refuse the first row that is not good (null counts as not good)."""
+    def require(self, good: pa.Array, column: str, expected: str, shown: str = "") -> None:
+        """Refuse the first row that is not good (null counts as not good), with the value that
+        stands in ``column``, or in ``shown``."""
         bad = pc.index(pc.fill_null(good, False), False).as_py()
         if bad < 0:
             return
-        said, row_id = (self.batch.column(name)[bad].as_py() for name in (column, "id"))
+        said, row_id = (self.batch.column(name)[bad].as_py() for name in (shown or column, "id"))
         raise BadData(
             f"value {str(said)[:200]!r} of the row with id {row_id!r}",
             task=self.task.name, split=self.role, column=column,
@@ -42,6 +43,8 @@ class _Rows:
 def check_values(task: Task, role: str, batch: pa.RecordBatch, numbers: pa.Array) -> None:
     """Refuse the first row whose label, score, candidates or span is impossible."""
     rows, label = _Rows(task, role, batch, numbers), batch.column("label")
+    whole = batch.column("bad_label").is_null()
+    rows.require(whole, "label", "a whole number", shown="bad_label")
     if task.classes:
         good = pc.and_(pc.greater_equal(label, 0), pc.less(label, len(task.classes)))
         rows.require(good, "label", f"0 to {len(task.classes) - 1} {task.classes}")

@@ -6,7 +6,7 @@ one the answer's text ("" for none), a summarization one the written summary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from muppet_dag.corpus import shards
 from muppet_dag.evaluation.predictions import Predictions, TaskFiles
 from muppet_dag.mixture.batch import Batch, Tokens, collate
 from muppet_dag.model import losses
+from muppet_dag.model.layout import padded
 from muppet_dag.model.multitask import MultiTaskModel
 
 #: Longest answer that a reading model may give, in tokens (as in the SQuAD baselines).
@@ -36,11 +37,13 @@ def predict(
     tokenizer: Path,
     beams: int = 1,
     batch_tokens: int = 8192,
+    before_batch: Callable[[], object] = lambda: None,
 ) -> Predictions:
     """Predict at most ``rows`` examples of a split (the same ones each time).
 
-    ``tokenizer`` is the folder of ``tokenizer.json``, read for summaries only. The model's
-    training mode is restored and no random number is drawn.
+    ``tokenizer`` is the folder of ``tokenizer.json``, read for summaries only; ``device`` is where
+    the model is. The model's training mode is restored and no random number is drawn.
+    ``before_batch`` is called before each batch; what it raises ends the prediction.
     """
     tokens = Tokens(Path(task.tokens), split)
     example = tokens.column("example")
@@ -48,7 +51,7 @@ def predict(
     gold = _Gold(task, split, examples)
     run = _Run(model, task, tokens, device, gold, tokenizer, beams)
     wanted = np.flatnonzero(np.isin(example, examples))
-    batches = _batches(task, tokens, wanted, model.pad_id, batch_tokens)
+    batches = _batches(task, tokens, wanted, batch_tokens, before_batch)
     training = model.training
     model.eval()
     try:
@@ -65,15 +68,6 @@ def chosen(total: int, rows: int) -> np.ndarray:
         return np.arange(total)
     generator = np.random.Generator(np.random.Philox(key=total))
     return np.sort(generator.choice(total, rows, replace=False))
-
-
-def to_tensors(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    """The arrays that a model reads, on its device."""
-    names = (
-        "input_ids", "attention_mask", "token_type_ids", "sequences", "labels", "scores",
-        "span", "passage", "target", "target_mask",
-    )  # fmt: skip
-    return {n: torch.from_numpy(getattr(batch, n)).to(device, non_blocking=True) for n in names}
 
 
 class _Gold:
@@ -106,14 +100,15 @@ class _Run:
     tokenizer: Path
     beams: int
 
-    def logits(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        inputs = to_tensors(batch, self.device)
-        return self.model.logits(self.task.head.name, inputs), inputs
+    def logits(self, batch: Batch) -> Tensor:
+        """What the task's head says, on the CPU."""
+        return self.model.logits(self.task.head.name, batch.tensors()).cpu()
 
 
 def _batches(
-    task: TaskFiles, tokens: Tokens, rows: np.ndarray, pad_id: int, budget: int
-) -> Iterator[Batch]:
+    task: TaskFiles, tokens: Tokens, rows: np.ndarray, budget: int,
+    before_batch: Callable[[], object],
+) -> Iterator[Batch]:  # fmt: skip
     """Rows of like length together, under a budget of padded tokens."""
     cost = tokens.column("width").astype(np.int64) * tokens.column("sequences")
     rows = rows[np.argsort(cost[rows], kind="stable")]
@@ -121,22 +116,23 @@ def _batches(
     while at < len(rows):
         count = np.arange(1, len(rows) - at + 1)
         fits = max(1, int(np.searchsorted(cost[rows[at:]] * count, budget, side="right")))
-        yield collate(task.name, tokens, rows[at : at + fits], pad_id)
+        before_batch()
+        yield collate(task.name, tokens, rows[at : at + fits])
         at += fits
 
 
 def _classes(run: _Run, batches: Iterator[Batch]) -> dict[int, int]:
-    return _each(batches, lambda batch: run.logits(batch)[0].argmax(-1))
+    return _each(batches, lambda batch: run.logits(batch).argmax(-1))
 
 
 def _numbers(run: _Run, batches: Iterator[Batch]) -> dict[int, float]:
-    return _each(batches, lambda batch: run.logits(batch)[0].float())
+    return _each(batches, lambda batch: run.logits(batch).float())
 
 
 def _candidates(run: _Run, batches: Iterator[Batch]) -> dict[int, int]:
     def best(batch: Batch) -> Tensor:
-        logits, inputs = run.logits(batch)
-        return losses.candidate_logits(logits, inputs["sequences"]).argmax(-1)
+        sequences = torch.from_numpy(batch.sequences)
+        return losses.candidate_logits(run.logits(batch), sequences).argmax(-1)
 
     return _each(batches, best)
 
@@ -157,9 +153,9 @@ def _spans(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
     best: dict[int, tuple[float, str]] = {}
     null: dict[int, float] = {}
     for batch in batches:
-        logits, inputs = run.logits(batch)
-        masked = losses.span_logits(logits, inputs["passage"]).cpu()
-        offsets = run.tokens.take(batch.rows).column("offsets").to_pylist()
+        masked = losses.span_logits(run.logits(batch), torch.from_numpy(batch.passage))
+        flat, lengths = run.tokens.take(batch.rows).lists("offsets")
+        offsets = np.split(flat, np.cumsum(lengths)[:-1])
         for row, example in enumerate(batch.examples.tolist()):
             none = float(masked[row, 0].sum())
             null[example] = min(none, null.get(example, none))
@@ -172,7 +168,7 @@ def _spans(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
 
 
 def _best_span(
-    logits: Tensor, passage: np.ndarray, offsets: list[int], text: str
+    logits: Tensor, passage: np.ndarray, offsets: Sequence[int], text: str
 ) -> tuple[float, str]:
     """Score and text of the best span in one window: start <= end, not too long, (L, 2) logits."""
     low, high = passage.tolist()
@@ -190,9 +186,10 @@ def _summaries(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
     tokenizer = Tokenizer.from_file(str(run.tokenizer / "tokenizer.json"))
     out: dict[int, str] = {}
     for batch in batches:
-        inputs = to_tensors(batch, run.device)
+        inputs = padded(batch.tensors(), run.model.pad_id)
         ids = run.model.backbone.generate(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
+            input_ids=inputs["input_ids"].to(run.device),
+            attention_mask=inputs["attention_mask"].to(run.device),
             max_new_tokens=run.task.longest_target, num_beams=run.beams, do_sample=False,
         )  # fmt: skip
         texts = tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)

@@ -1,24 +1,36 @@
-"""Token rows become padded arrays: what one slot hands to the model."""
+"""Token rows become a batch: what one slot hands to the model, one after the other, no padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
+
+from muppet_dag.mixture.tokens import Tokens
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: What of a batch a model reads.
+INPUTS = (
+    "input_ids", "lengths", "second", "sequences", "labels", "scores", "span", "passage",
+    "target", "target_lengths",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one task as padded NumPy arrays.
+    """Rows of one task as NumPy arrays: int64 but for ``scores``, and without padding.
 
-    With R rows, S sequences (S = R but for multiple choice), width L and target width T:
-    ``input_ids``, ``attention_mask``, ``token_type_ids`` are (S, L); ``sequences`` (R,) says how
-    many sequences each row has; ``labels`` (R,) int64; ``scores`` (R,) float32; ``span`` (R, 2)
-    start and end position; ``passage`` (R, 2) half-open range; ``target`` and ``target_mask``
-    (R, T); ``rows`` and ``examples`` (R,) say where each row comes from.
+    With R rows that have S sequences (S = R but for multiple choice) of T tokens in all:
+    ``rows`` and ``examples`` (R,) say where each row comes from; ``sequences`` (R,) how many each
+    has; ``input_ids`` (T,) are all sequences one after the other, ``lengths`` (S,) their lengths
+    and ``second`` (S,) where the second segment of each starts, its length if there is none;
+    ``labels`` (R,), -1 for none; ``scores`` (R,) float32, NaN for none; ``span`` (R, 2) start and
+    end position; ``passage`` (R, 2) half-open range; ``target`` (U,) are all targets one after the
+    other, ``target_lengths`` (R,) their lengths. ``pinned`` are the tensors if made ahead.
     """
 
     task: str
@@ -26,99 +38,82 @@ class Batch:
     examples: np.ndarray
     sequences: np.ndarray
     input_ids: np.ndarray
-    attention_mask: np.ndarray
-    token_type_ids: np.ndarray
+    lengths: np.ndarray
+    second: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
     span: np.ndarray
     passage: np.ndarray
     target: np.ndarray
-    target_mask: np.ndarray
+    target_lengths: np.ndarray
+    pinned: dict[str, Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def tokens(self) -> int:
-        """Tokens that are not padding."""
-        return int(self.attention_mask.sum()) + int(self.target_mask.sum())
+        """Tokens of all sequences and targets: T + U."""
+        return len(self.input_ids) + len(self.target)
 
     @property
     def padded_tokens(self) -> int:
-        """Tokens including padding: what the model computes over."""
-        return self.input_ids.size + self.target.size
+        """Tokens if each sequence, and each target, were as long as the longest of the batch."""
+        wide, long = self.lengths.max(initial=0), self.target_lengths.max(initial=0)
+        return int(len(self.lengths) * wide + len(self.rows) * long)
 
+    def tensors(self, pin: bool = False) -> dict[str, Tensor]:
+        """The model's flat inputs by name (see ``INPUTS``).
 
-class Tokens:
-    """One split of a token artefact, memory-mapped; rows are read by number in any order."""
+        They share the arrays' memory; with ``pin``, or where that was done ahead, they are copies
+        in pinned memory, from which a GPU copies while the host goes on.
+        """
+        if self.pinned is not None:
+            return self.pinned
+        import torch
 
-    def __init__(self, folder: Path, split: str) -> None:
-        reader = pa.ipc.open_file(pa.memory_map(str(Path(folder) / f"{split}.arrow")))
-        self._batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        sizes = [batch.num_rows for batch in self._batches]
-        self._ends = np.cumsum(sizes) if sizes else np.zeros(1, np.int64)
+        made = {name: torch.from_numpy(getattr(self, name)) for name in INPUTS}
+        return {name: tensor.pin_memory() for name, tensor in made.items()} if pin else made
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> pa.RecordBatch:
-        """The given rows in the given order, as one record batch."""
-        rows = np.asarray(rows)
-        chunk = np.searchsorted(self._ends, rows, side="right")
-        first = self._ends - [batch.num_rows for batch in self._batches]
-        if (chunk == chunk[0]).all():
-            return self._batches[chunk[0]].take(pa.array(rows - first[chunk[0]]))
-        parts = [
-            self._batches[c].take(pa.array([r - first[c]]))
-            for c, r in zip(chunk, rows, strict=True)
+    def split(self, rows: Sequence[int]) -> list[Batch]:
+        """The batch in parts of so many rows each; their arrays share this one's memory."""
+        row = _bounds(rows)
+        sequence = _bounds(self.sequences)[row]
+        bounds = dict.fromkeys(_ARRAYS, row)
+        bounds["lengths"] = bounds["second"] = sequence
+        bounds["input_ids"] = _bounds(self.lengths)[sequence]
+        bounds["target"] = _bounds(self.target_lengths)[row]
+        arrays = [(getattr(self, name), at.tolist()) for name, at in bounds.items()]
+        return [
+            Batch(self.task, *(array[at[i] : at[i + 1]] for array, at in arrays))
+            for i in range(len(rows))
         ]
-        return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
-
-    def column(self, name: str) -> np.ndarray:
-        """A whole flat column."""
-        parts = [b.column(name).to_numpy(zero_copy_only=False) for b in self._batches]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def collate(task: str, tokens: Tokens, rows: Sequence[int] | np.ndarray, pad_id: int) -> Batch:
-    """Read rows and pad them to the longest of them."""
-    table = tokens.take(rows)
-    lengths = table.column("lengths")
-    length = lengths.flatten().to_numpy().astype(np.int64)
-    ids, mask = _padded(table.column("input_ids").flatten().to_numpy(), length, pad_id)
-    second = table.column("second").flatten().to_numpy().astype(np.int64)
-    target_length = table.column("target_length").to_numpy().astype(np.int64)
-    target, target_mask = _padded(
-        table.column("target").flatten().to_numpy(zero_copy_only=False), target_length, pad_id
-    )
+_ARRAYS = tuple(each.name for each in fields(Batch) if each.name not in ("task", "pinned"))
+
+
+def _bounds(sizes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where parts of these sizes begin, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
+def collate(task: str, tokens: Tokens, rows: Sequence[int] | np.ndarray) -> Batch:
+    """Read rows of a task's tokens. MuppetError if there is no such row."""
+    rows = np.asarray(rows, np.int64)
+    taken = tokens.take(rows)
+    input_ids, _ = taken.lists("input_ids")
+    lengths, sequences = taken.lists("lengths")
+    target, target_lengths = taken.lists("target")
     return Batch(
         task=task,
-        rows=np.asarray(rows),
-        examples=table.column("example").to_numpy(),
-        sequences=lengths.value_lengths().to_numpy().astype(np.int64),
-        input_ids=ids,
-        attention_mask=mask,
-        token_type_ids=(np.arange(ids.shape[1]) >= second[:, None]) * mask,
-        labels=_numbers(table, "label", np.int64, -1),
-        scores=_numbers(table, "score", np.float32, np.nan),
-        span=np.stack([_numbers(table, name, np.int64, 0) for name in ("start", "end")], 1),
-        passage=_pairs(table.column("passage")),
+        rows=rows,
+        examples=taken.numbers("example"),
+        sequences=sequences,
+        input_ids=input_ids,
+        lengths=lengths,
+        second=taken.lists("second")[0],
+        labels=taken.numbers("label", -1),
+        scores=taken.numbers("score", np.nan),
+        span=np.stack([taken.numbers("start"), taken.numbers("end")], 1),
+        passage=taken.numbers("passage"),
         target=target,
-        target_mask=target_mask,
-    )  # fmt: skip
-
-
-def _padded(flat: np.ndarray, length: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """Flat values and row lengths to (values, mask), both (rows, longest) int64."""
-    mask = np.arange(length.max(initial=0)) < length[:, None]
-    out = np.full(mask.shape, pad, np.int64)
-    out[mask] = flat
-    return out, mask.astype(np.int64)
-
-
-def _numbers(table: pa.RecordBatch, name: str, dtype: type, missing: float) -> np.ndarray:
-    column = table.column(name)
-    return column.fill_null(missing).to_numpy(zero_copy_only=False).astype(dtype)
-
-
-def _pairs(column: pa.FixedSizeListArray) -> np.ndarray:
-    if column.null_count:
-        return np.zeros((len(column), 2), np.int64)
-    return column.flatten().to_numpy().astype(np.int64).reshape(-1, 2)
+        target_lengths=target_lengths,
+    )

@@ -4,71 +4,35 @@ A slot is a micro-batch of one task under a budget of tokens and rows; a step is
 update over several slots of any tasks (Muppet 3.2, 3.4: batches are heterogeneous across tasks and
 drawn from the pool of all batches). The table is a pure function of the recipe's mixture section,
 the token rows and the seed. The number of workers is no input.
+
+Each task is a stream of slots that goes on for ever, one task-epoch after the other. The strategy
+says only how many slots of each stream a round takes, and the batching in which order; so no row
+comes again before all rows of its task were used, whatever they are, and a longer budget starts
+with the same steps.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from muppet_dag.errors import BadConfig, MuppetError
+from muppet_dag.errors import MuppetError
+from muppet_dag.mixture.sizes import Sizes
+from muppet_dag.mixture.slots import SLOT, Stream
+from muppet_dag.mixture.strategies import arrange, shares
+from muppet_dag.mixture.tokens import ragged
 from muppet_dag.recipes import MixtureSection
 
+__all__ = ["FILE", "VERSION", "Sizes", "build", "draw"]
+
 #: Raise when the same inputs would give another order; old runs keep theirs.
-VERSION = "1"
+VERSION = "2"
 
 FILE = "mixture.arrow"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What slots are cut by, per token row: shape (rows,) each.
-
-    ``width`` is the longest sequence, ``sequences`` how many there are (candidates of a question),
-    ``target`` the length of a summary, 0 elsewhere; ``tokens`` counts all that is not padding.
-    Rows where ``keep`` is false are never drawn; without it all are.
-    """
-
-    width: np.ndarray
-    sequences: np.ndarray
-    target: np.ndarray
-    tokens: np.ndarray
-    keep: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.width)
-
-    @property
-    def cost(self) -> np.ndarray:
-        """Padded tokens of a slot that holds this row alone, shape (rows,)."""
-        return self.width.astype(np.int64) * self.sequences + self.target
-
-    @property
-    def drawn(self) -> int:
-        """How many rows an epoch holds."""
-        return len(self) if self.keep is None else int(self.keep.sum())
-
-    @classmethod
-    def read(
-        cls, tokens: Path, split: str = "train", *, without: np.ndarray | None = None
-    ) -> Sizes:
-        """Read the size columns of a token file; its ids are not touched.
-
-        ``without`` holds numbers of shard rows; every token row (window) of theirs is kept out.
-        """
-        reader = pa.ipc.open_file(pa.memory_map(str(Path(tokens) / f"{split}.arrow")))
-        table = reader.read_all()
-        sizes = table.select(["width", "sequences", "target_length", "tokens"])
-        keep = None
-        if without is not None and len(without):
-            keep = ~np.isin(table.column("example").to_numpy(), without)
-        return cls(*(column.to_numpy() for column in sizes.columns), keep)
 
 
 def build(
@@ -76,154 +40,119 @@ def build(
 ) -> dict[str, Any]:
     """Write ``mixture.arrow`` into ``folder``; returns the facts for the manifest.
 
-    Raises BadConfig if a single row is larger than a slot may be.
+    Raises BadConfig if a single row is larger than a slot may be, or a weight is missing.
     """
-    names = sorted(tasks)
-    if not names:
+    batch, facts = draw(tasks, spec, seed)
+    # One record batch, so that a reader sees each column as one piece of the mapped file.
+    with pa.ipc.new_file(str(Path(folder) / FILE), batch.schema) as writer:
+        writer.write_batch(batch)
+    return facts
+
+
+def draw(
+    tasks: Mapping[str, Sizes], spec: MixtureSection, seed: int
+) -> tuple[pa.RecordBatch, dict[str, Any]]:
+    """The mixture and its facts; columns step, slot (int32), task (dictionary), row (int32).
+
+    The facts are steps, slots, rows, tokens without and with padding, epochs (rows over rows of
+    the pool), and by task: rows, share of all rows, and passes (how often its pool was used).
+    """
+    if not tasks:
         raise MuppetError("a mixture needs at least one task with tokens; none is there yet")
-    table = draw({name: tasks[name] for name in names}, spec, seed)
-    with pa.ipc.new_file(str(Path(folder) / FILE), table.schema) as writer:
-        writer.write_table(table)
-    return describe(table, tasks)
+    names, key = sorted(tasks), f"{VERSION}/{seed}"
+    pools = [tasks[n].capped(spec.caps.get(n, spec.cap), key, n) for n in names]
+    if not any(map(len, pools)):
+        raise MuppetError(f"no row is left to draw from {', '.join(names)}")
+    streams = [Stream(i, names[i], sizes, spec, key) for i, sizes in enumerate(pools)]
+    slots, step = _in_order(streams, spec, key)
+    facts = _facts(names, list(map(len, pools)), slots, int(step[-1]) + 1)
+    return _table(names, slots, step, _rows(streams, slots)), facts
 
 
-def draw(tasks: Mapping[str, Sizes], spec: MixtureSection, seed: int) -> pa.Table:
-    """The mixture as a table with columns step, slot (int32), task (dictionary), row (int32).
+def _in_order(
+    streams: Sequence[Stream], spec: MixtureSection, key: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """All slots in the order of use, ``SLOT``, and the step of each.
 
-    A longer budget starts with the same steps. An epoch holds every row that is kept exactly once;
-    keeping rows out leaves the random order of the others as it was.
+    After round n, task i has given the nearest to n x share x pool rows that whole slots allow, so
+    that shares hold over the whole run, and what a slot gives too much is not given later.
     """
-    if not any(sizes.drawn for sizes in tasks.values()):
-        raise MuppetError(f"no row is left to draw from {', '.join(tasks)}")
-    wanted = None if spec.steps is None else spec.steps * spec.slots_per_step
-    epochs, slots, epoch = [], 0, 0
-    while slots < wanted if wanted is not None else epoch < spec.epochs:
-        epochs.append(_epoch(tasks, spec, seed, epoch))
-        slots += len(epochs[-1].task)
-        epoch += 1
-    return _table(list(tasks), _Slots.join(epochs).first(wanted), spec.slots_per_step)
+    pool = np.array([stream.pool for stream in streams])
+    goal = shares([stream.name for stream in streams], pool, spec) * pool.sum()
+    given, rounds, begins, steps = np.zeros(len(pool), np.int64), [], [], 0
+    # A step is whole when the next one has begun.
+    while len(rounds) < spec.epochs if spec.steps is None else steps <= spec.steps:
+        number = len(rounds) + 1
+        amounts = np.rint(goal * number).astype(np.int64)
+        until = np.array([s.reach(int(n)) for s, n in zip(streams, amounts, strict=True)])
+        task, begin = arrange(until - given, spec, int(given.sum()), key, number)
+        rounds.append(_next(streams, task, given, until))
+        begins.append(begin)
+        given, steps = until, steps + int(begin.sum())
+    return _steps(np.concatenate(rounds), np.concatenate(begins), spec.steps)
 
 
-@dataclass(frozen=True)
-class _Slots:
-    """Slots in order: ``task`` and ``size`` have one entry a slot, ``row`` one entry a row."""
-
-    task: np.ndarray
-    size: np.ndarray
-    row: np.ndarray
-
-    @classmethod
-    def join(cls, parts: list[_Slots]) -> _Slots:
-        return cls(
-            *(np.concatenate([getattr(p, f) for p in parts]) for f in ("task", "size", "row"))
-        )
-
-    def first(self, slots: int | None) -> _Slots:
-        size = self.size[:slots]
-        return _Slots(self.task[:slots], size, self.row[: size.sum()])
-
-    def ordered(self, order: np.ndarray) -> _Slots:
-        """The same slots in another order."""
-        starts = np.cumsum(self.size) - self.size
-        size = self.size[order]
-        ends = np.cumsum(size)
-        # A ragged gather: for each slot in its new place, the rows start, start + 1, …
-        at = np.arange(ends[-1]) + np.repeat(starts[order] - (ends - size), size)
-        return _Slots(self.task[order], size, self.row[at])
+def _next(
+    streams: Sequence[Stream], task: np.ndarray, given: np.ndarray, until: np.ndarray
+) -> np.ndarray:
+    """The streams' next slots in an order of tasks: the k-th of a task is its k-th."""
+    slots = np.empty(len(task), SLOT)
+    parts = [s.slots[a:b] for s, a, b in zip(streams, given, until, strict=True)]
+    slots[np.argsort(task, kind="stable")] = np.concatenate(parts)
+    return slots
 
 
-def _epoch(tasks: Mapping[str, Sizes], spec: MixtureSection, seed: int, epoch: int) -> _Slots:
-    """All rows of all tasks once, cut into slots, the slots in random order."""
-    parts = []
-    for index, (name, sizes) in enumerate(tasks.items()):
-        rows = _bucketed(sizes, spec, _generator(seed, name, epoch))
-        size = _cut(name, sizes, rows, spec)
-        parts.append(_Slots(np.full(len(size), index, np.int16), size, rows))
-    slots = _Slots.join(parts)
-    return slots.ordered(_generator(seed, "", epoch).permutation(len(slots.task)))
+def _steps(
+    slots: np.ndarray, begins: np.ndarray, budget: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slots of as many steps as there may be, and the step of each.
 
-
-def _bucketed(sizes: Sizes, spec: MixtureSection, generator: np.random.Generator) -> np.ndarray:
-    """A random order of rows, sorted by size inside windows of about ``bucket_slots`` slots."""
-    rows = generator.permutation(len(sizes)).astype(np.int32)
-    if sizes.keep is not None:
-        rows = rows[sizes.keep[rows]]
-    typical = max(1, int(np.median(sizes.cost)))
-    window = spec.bucket_slots * max(1, min(spec.slot_rows, spec.slot_tokens // typical))
-    key = (sizes.width.astype(np.int64) << 32) + (sizes.sequences.astype(np.int64) << 16)
-    order = np.lexsort(((key + sizes.target)[rows], np.arange(len(rows)) // window))
-    return rows[order]
-
-
-def _cut(name: str, sizes: Sizes, rows: np.ndarray, spec: MixtureSection) -> np.ndarray:
-    """Cut ordered rows greedily into slots; returns the number of rows of each.
-
-    The padded size of rows i..j is (their sequences) x (their greatest width) + (their count) x
-    (their greatest target), which is what the model will be given.
+    Slots of like width are neighbours in their step: those that share a forward pass pad little,
+    and workers that take every n-th pass have about as much to do.
     """
-    width, sequences, target = (
-        np.asarray(each, np.int64)[rows] for each in (sizes.width, sizes.sequences, sizes.target)
-    )
-    if len(rows) and sizes.cost[rows].max() > spec.slot_tokens:
-        row = int(rows[sizes.cost[rows].argmax()])
-        raise BadConfig(
-            f"task {name!r}: token row {row} takes {sizes.cost[row]} tokens, a slot may hold "
-            f"{spec.slot_tokens}. Raise mixture.slot_tokens or lower model.max_length."
-        )
-    counts, out, at = np.arange(1, spec.slot_rows + 1), [], 0
-    while at < len(rows):
-        span = slice(at, at + spec.slot_rows)
-        wide = np.maximum.accumulate(width[span])
-        long = np.maximum.accumulate(target[span])
-        padded = np.cumsum(sequences[span]) * wide + counts[: len(wide)] * long
-        out.append(int(np.searchsorted(padded, spec.slot_tokens, side="right")))
-        at += out[-1]
-    return np.array(out, np.int64)
+    step = np.cumsum(begins, dtype=np.int32) - 1
+    last = len(step) if budget is None else int(np.searchsorted(step, budget))
+    slots, step = slots[:last], step[:last]
+    return slots[np.lexsort((slots["task"], slots["width"], step))], step
 
 
-def _table(names: list[str], slots: _Slots, per_step: int) -> pa.Table:
-    index = np.arange(len(slots.task))
-    task = pa.DictionaryArray.from_arrays(
-        pa.array(np.repeat(slots.task, slots.size)), pa.array(names)
-    )
-    return pa.table(
-        {
-            "step": np.repeat((index // per_step).astype(np.int32), slots.size),
-            "slot": np.repeat((index % per_step).astype(np.int32), slots.size),
-            "task": task,
-            "row": slots.row,
-        }
-    )
+def _rows(streams: Sequence[Stream], slots: np.ndarray, at_once: int = 1 << 14) -> np.ndarray:
+    """Numbers of the rows of all slots in order, int32; takes the rows out of the streams."""
+    parts = [stream.take_rows() for stream in streams]
+    first = np.cumsum([0, *map(len, parts)])
+    source = np.concatenate(parts)
+    del parts
+    out, done = np.empty(int(slots["rows"].sum(dtype=np.int64)), np.int32), 0
+    for low in range(0, len(slots), at_once):
+        some = slots[low : low + at_once]
+        at = ragged(first[some["task"]] + some["start"], some["rows"])
+        out[done : done + len(at)] = source[at]
+        done += len(at)
+    return out
 
 
-def describe(table: pa.Table, tasks: Mapping[str, Sizes]) -> dict[str, Any]:
-    """Facts: steps, slots, rows (in all and by task), tokens without and with padding, epochs."""
-    task = table.column("task").combine_chunks()
-    names, index = task.dictionary.to_pylist(), task.indices.to_numpy()
-    row, step, slot = (table.column(name).to_numpy() for name in ("row", "step", "slot"))
-    size = np.zeros((4, len(row)), np.int64)
-    for i, name in enumerate(names):
-        mine, sizes = index == i, tasks[name]
-        columns = (sizes.width, sizes.sequences, sizes.target, sizes.tokens)
-        size[:, mine] = np.stack([column[row[mine]] for column in columns])
-    width, sequences, target, tokens = size
-    starts = np.flatnonzero(np.r_[True, (np.diff(slot) != 0) | (np.diff(step) != 0)])
-    padded = np.add.reduceat(sequences, starts) * np.maximum.reduceat(width, starts)
-    padded += np.diff(np.r_[starts, len(row)]) * np.maximum.reduceat(target, starts)
+def _table(
+    names: list[str], slots: np.ndarray, step: np.ndarray, rows: np.ndarray
+) -> pa.RecordBatch:
+    number = (np.arange(len(step)) - np.searchsorted(step, step)).astype(np.int32)  # in its step
+    step, slot, task = (np.repeat(each, slots["rows"]) for each in (step, number, slots["task"]))
+    names = pa.array(names, pa.string())
+    task = pa.DictionaryArray.from_arrays(pa.array(task), names)
+    return pa.record_batch({"step": step, "slot": slot, "task": task, "row": rows})
+
+
+def _facts(names: list[str], pools: list[int], slots: np.ndarray, steps: int) -> dict[str, Any]:
+    rows = np.bincount(slots["task"], slots["rows"], len(names)).astype(int).tolist()
+    total = sum(rows)
+    by_task = list(zip(names, rows, pools, strict=True))
     return {
-        "steps": int(step[-1]) + 1,
-        "slots": len(starts),
-        "rows": len(row),
-        "rows_by_task": dict(
-            zip(names, np.bincount(index, minlength=len(names)).tolist(), strict=True)
-        ),
-        "tokens": int(tokens.sum()),
-        "padded_tokens": int(padded.sum()),
-        "epochs": round(len(row) / sum(sizes.drawn for sizes in tasks.values()), 4),
+        "steps": steps,
+        "slots": len(slots),
+        "rows": total,
+        "rows_by_task": {name: n for name, n, _ in by_task},
+        "shares": {name: round(n / total, 6) for name, n, _ in by_task},
+        "passes": {name: round(n / max(1, pool), 4) for name, n, pool in by_task},
+        "tokens": int(slots["tokens"].sum()),
+        "padded_tokens": int(slots["padded"].sum()),
+        "epochs": round(total / sum(pools), 4),
     }
-
-
-def _generator(seed: int, name: str, epoch: int) -> np.random.Generator:
-    """A counter-based generator of its own for each (seed, task, epoch)."""
-    key = hashlib.sha256(f"{VERSION}/{seed}/{name}/{epoch}".encode()).digest()[:16]
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "big")))

@@ -36,7 +36,7 @@ class SpanHead(nn.Module):
         self.projection = nn.Linear(hidden, 2)
 
     def forward(self, states: Tensor) -> Tensor:
-        """(S, L, hidden) to (S, L, 2)."""
+        """(T, hidden) to (T, 2)."""
         return self.projection(states)
 
 

@@ -9,23 +9,50 @@ stays unscaled (its targets lie in [0, 1]).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from muppet_dag.model.layout import Layout
+from muppet_dag.model.spec import Kind
 
 #: Logit of a position that cannot be chosen.
 IMPOSSIBLE = torch.finfo(torch.float32).min
 
 
+def wide(values: Tensor) -> Tensor:
+    """At least float32: losses of half precision logits are full precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def of(
+    kind: Kind, logits: Tensor, inputs: Mapping[str, Tensor], smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Loss of each row and its n, both (R,), for logits as ``MultiTaskModel.logits`` gives them."""
+    if kind == "classification":
+        return classification(logits, inputs["labels"])
+    if kind == "regression":
+        return regression(logits, inputs["scores"])
+    if kind == "ranking":
+        return ranking(logits, inputs["labels"], inputs["sequences"])
+    if kind == "span":
+        return span(logits, inputs["span"], inputs["passage"])
+    layout = Layout.of(inputs["target_lengths"], inputs["target"])
+    return generation(logits, layout.pad(inputs["target"], 0), layout.mask, smoothing)
+
+
 def classification(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy. (R, C), (R,) to (loss (R,), n (R,))."""
-    loss = F.cross_entropy(logits.float(), labels, reduction="none")
+    loss = F.cross_entropy(wide(logits), labels, reduction="none")
     return loss, torch.full_like(loss, logits.shape[-1])
 
 
 def regression(predicted: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Squared error. (R,), (R,) to (loss (R,), n (R,)); n is e, so that the scale is 1."""
-    loss = F.mse_loss(predicted.float(), scores, reduction="none")
+    predicted = wide(predicted)
+    loss = F.mse_loss(predicted, scores.to(predicted.dtype), reduction="none")
     return loss, torch.full_like(loss, torch.e)
 
 
@@ -36,15 +63,12 @@ def ranking(logits: Tensor, labels: Tensor, sequences: Tensor) -> tuple[Tensor, 
     each row has. Returns (loss (R,), n (R,)).
     """
     loss = F.cross_entropy(candidate_logits(logits, sequences), labels, reduction="none")
-    return loss, sequences.to(loss.dtype)
+    return loss, sequences.to(loss)
 
 
 def candidate_logits(logits: Tensor, sequences: Tensor) -> Tensor:
     """(S,) to (R, most candidates); places that a row does not have are impossible."""
-    most = int(sequences.max())
-    present = torch.arange(most, device=logits.device) < sequences[:, None]
-    out = logits.new_full(present.shape, IMPOSSIBLE, dtype=torch.float32)
-    return out.masked_scatter(present, logits.float())
+    return Layout.of(sequences, logits).pad(wide(logits), IMPOSSIBLE)
 
 
 def span(logits: Tensor, span: Tensor, passage: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +87,7 @@ def span_logits(logits: Tensor, passage: Tensor) -> Tensor:
     position = torch.arange(logits.shape[1], device=logits.device)
     inside = (position >= passage[:, :1]) & (position < passage[:, 1:])
     allowed = inside | (position == 0)
-    return logits.float().masked_fill(~allowed[..., None], IMPOSSIBLE)
+    return wide(logits).masked_fill(~allowed[..., None], IMPOSSIBLE)
 
 
 def generation(
@@ -74,10 +98,15 @@ def generation(
     ``logits`` (R, T, V), ``target`` and ``mask`` (R, T). Returns (loss (R,), n (R,)).
     """
     each = F.cross_entropy(
-        logits.float().transpose(1, 2), target, reduction="none", label_smoothing=smoothing
+        wide(logits).transpose(1, 2), target, reduction="none", label_smoothing=smoothing
     )
-    loss = (each * mask).sum(1) / mask.sum(1).clamp(min=1)
+    loss = masked_mean(each, mask)
     return loss, torch.full_like(loss, logits.shape[-1])
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the real places of each row, (R, T) to (R,)."""
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def scale(loss: Tensor, n: Tensor) -> Tensor:

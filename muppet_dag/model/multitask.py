@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,29 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from muppet_dag.errors import MuppetError
-from muppet_dag.model import losses
+from muppet_dag.model import losses, smoothness, spectral
+from muppet_dag.model.backbone import Reader, load_backbone
 from muppet_dag.model.heads import make_head
+from muppet_dag.model.layout import Layout, Text
 from muppet_dag.model.spec import HeadSpec
+from muppet_dag.recipes import TrainingSection
 
 HEADS, HEAD_SPECS = "heads.safetensors", "heads.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+#: Inputs that stay where they are: lengths on the CPU cost no wait for the device.
+_LENGTHS = ("lengths", "sequences", "target_lengths")
+
+Slot = tuple[str, Mapping[str, Tensor]]
 
 
 class MultiTaskModel(nn.Module):
-    """Backbone plus heads. ``inputs`` are the arrays of a batch as tensors, by name."""
+    """Backbone plus heads.
+
+    ``inputs`` are a slot's tensors by name, flat (``mixture.batch.Batch.tensors``): ``input_ids``
+    (T,), ``lengths`` and ``second`` (S,), ``sequences``, ``labels``, ``scores`` and
+    ``target_lengths`` (R,), ``span`` and ``passage`` (R, 2), ``target`` (U,). They may lie on the
+    CPU, best pinned: they are moved, and lengths are looked at before that.
+    """
 
     def __init__(
         self,
@@ -35,92 +48,169 @@ class MultiTaskModel(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.specs = dict(specs)
-        config = backbone.config
-        self.generates = bool(config.is_encoder_decoder)
-        self.typed = getattr(config, "type_vocab_size", 0) > 1
-        self.pad_id = config.pad_token_id if config.pad_token_id is not None else 0
+        self.reader = Reader(backbone)
 
-    def states(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Last hidden states, (S, L, hidden).
+    @property
+    def generates(self) -> bool:
+        """Whether the backbone is an encoder-decoder."""
+        return self.reader.decodes
 
-        An encoder-decoder reads the same sequence on both sides, as BART is fine-tuned for
-        understanding (Lewis et al. 2019, 3); its states are the decoder's.
+    @property
+    def packed(self) -> bool:
+        """Whether sequences are read one after the other, without padding."""
+        return self.reader.packed
+
+    @property
+    def pad_id(self) -> int:
+        return self.reader.pad_id
+
+    def losses(
+        self, slots: Sequence[Slot], training: TrainingSection
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Per slot, given as (head, inputs): each row's loss and the n it is scaled by, both (R,).
+
+        A loss is L_i + lambda KL_S (``smoothness``), not yet divided by log n. Slots that generate
+        share one pass through the backbone, all others another one.
         """
-        given = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        if self.generates:
-            return self.backbone.base_model(**given, use_cache=False).last_hidden_state
-        if self.typed:
-            given["token_type_ids"] = inputs["token_type_ids"]
-        return self.backbone(**given).last_hidden_state
-
-    def sentence(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """One state per sequence, (S, hidden): the first token's, or the last for a decoder."""
-        states = self.states(inputs)
-        if not self.generates:
-            return states[:, 0]
-        last = inputs["attention_mask"].sum(1) - 1
-        return states[torch.arange(len(states), device=states.device), last]
+        slots = [(head, self._here(inputs)) for head, inputs in slots]
+        out: dict[int, tuple[Tensor, Tensor]] = {}
+        for generation in (False, True):
+            kinds = enumerate(self.specs[head].kind for head, _ in slots)
+            chosen = [i for i, kind in kinds if (kind == "generation") == generation]
+            if chosen:
+                made = self._shared([slots[i] for i in chosen], training)
+                out.update(zip(chosen, made, strict=True))
+        return [out[i] for i in range(len(slots))]
 
     def logits(self, head: str, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What a head says: (R, C) classes, (R,) numbers, (S,) candidates, (R, L, 2) spans."""
+        """What a head says: (R, C) classes, (R,) numbers, (S,) candidates, (R, L, 2) spans.
+
+        Of generation (R, T, vocabulary): each word of the target given those before it.
+        """
+        return self._say([(head, self._here(inputs))])[0]
+
+    def begin_step(self) -> None:
+        """Once a step, before its passes, on every worker: R4F's norms follow the weights."""
+        for layer in self.heads.modules():
+            if isinstance(layer, spectral.SpectralLinear):
+                layer.advance()
+
+    def _shared(
+        self, slots: Sequence[Slot], training: TrainingSection
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Losses of slots that share a pass. Noised are only those that have R3F's term."""
+        kinds = [self.specs[head].kind for head, _ in slots]
+        smooth = [self.training and smoothness.applies(kind, training) for kind in kinds]
+        clean, noised = self._both(slots, list(compress(slots, smooth)), training)
+        others, out = iter(noised), []
+        for kind, (_, inputs), logits, both in zip(kinds, slots, clean, smooth, strict=True):
+            loss, n = losses.of(kind, logits, inputs, training.label_smoothing)
+            if both:
+                term = smoothness.difference(kind, logits, next(others), inputs)
+                loss = loss + training.r3f_lambda * term
+            out.append((loss, n))
+        return out
+
+    def _both(
+        self, slots: Sequence[Slot], noised: Sequence[Slot], training: TrainingSection
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits of all slots as they are and of some with noise, from one pass or from two."""
+        if not noised:
+            return self._say(slots), []
+        size = [sum(len(inputs["input_ids"]) for _, inputs in some) for some in (slots, noised)]
+        words = self.backbone.get_input_embeddings().embedding_dim
+        none = torch.zeros(size[0], words, device=self.backbone.device, dtype=self.backbone.dtype)
+        noise = smoothness.noise(none.new_empty(size[1], words), training)
+        if not training.fuse_noised:
+            return self._say(slots), self._say(noised, noise)
+        said = self._say([*slots, *noised], torch.cat([none, noise]))
+        return said[: len(slots)], said[len(slots) :]
+
+    def _say(self, slots: Sequence[Slot], noise: Tensor | None = None) -> list[Tensor]:
+        """Logits of slots that are all of generation or all of understanding, from one pass."""
+        inputs = [each for _, each in slots]
+        text = Text.of(inputs, self.backbone.device)
+        if self.specs[slots[0][0]].kind == "generation":
+            return self._words(inputs, text, noise)
+        sizes = [len(each["input_ids"]) for each in inputs]
+        states = self.reader.states(text, noise).split(sizes)
+        return [
+            self._head(head, own, Layout.of(each["lengths"], own))
+            for (head, each), own in zip(slots, states, strict=True)
+        ]
+
+    def _words(
+        self, inputs: Sequence[Mapping[str, Tensor]], text: Text, noise: Tensor | None
+    ) -> list[Tensor]:
+        target = torch.cat([each["target"] for each in inputs])
+        layout = Layout.of(torch.cat([each["target_lengths"] for each in inputs]), target)
+        words = self.reader.words(text, target, layout, noise)
+        rows = words.split([len(each["target_lengths"]) for each in inputs])
+        longest = [int(each["target_lengths"].max()) for each in inputs]
+        return [own[:, :length] for own, length in zip(rows, longest, strict=True)]
+
+    def _head(self, head: str, states: Tensor, layout: Layout) -> Tensor:
+        """Logits of one head from the states (T, hidden) of its own sequences."""
         kind = self.specs[head].kind
         if kind == "span":
-            return self.heads[head](self.states(inputs))
-        out = self.heads[head](self.sentence(inputs))
+            return layout.pad(self.heads[head](states), 0.0)
+        # A sentence's state is its first token's, or a decoder's last, which has seen the others.
+        at = layout.ends - 1 if self.generates else layout.starts
+        out = self.heads[head](states.index_select(0, at))
         return out if kind == "classification" else out.squeeze(-1)
 
-    def loss(
-        self, head: str, inputs: Mapping[str, Tensor], smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Loss of each row and the n it is scaled by: (R,), (R,)."""
-        kind = self.specs[head].kind
-        if kind == "generation":
-            return self._generation_loss(inputs, smoothing)
-        logits = self.logits(head, inputs)
-        if kind == "classification":
-            return losses.classification(logits, inputs["labels"])
-        if kind == "regression":
-            return losses.regression(logits, inputs["scores"])
-        if kind == "ranking":
-            return losses.ranking(logits, inputs["labels"], inputs["sequences"])
-        return losses.span(logits, inputs["span"], inputs["passage"])
+    def _here(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        device = self.backbone.device
+        return {
+            name: each if name in _LENGTHS else each.to(device, non_blocking=True)
+            for name, each in inputs.items()
+        }
 
-    def _generation_loss(
-        self, inputs: Mapping[str, Tensor], smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        target, mask = inputs["target"], inputs["target_mask"]
-        start = self.backbone.config.decoder_start_token_id
-        shifted = torch.cat([torch.full_like(target[:, :1], start), target[:, :-1]], dim=1)
-        logits = self.backbone(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
-            decoder_input_ids=shifted, use_cache=False,
-        ).logits  # fmt: skip
-        return losses.generation(logits, target, mask, smoothing)
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write the backbone as ``transformers`` reads it, and the heads beside it.
 
-    def save(self, folder: Path) -> None:
-        """Write the backbone as ``transformers`` reads it, and the heads beside it."""
+        ``state`` is a whole state dict to write in place of the model's own, such as one gathered
+        from all workers. Heads under spectral normalization are written as the plain heads they
+        amount to.
+        """
         folder = Path(folder)
-        self.backbone.save_pretrained(folder)
-        heads = {k: v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
-        save_file(heads, folder / HEADS)
+        state = self._tied(self.state_dict() if state is None else state)
+        self.backbone.save_pretrained(folder, state_dict=_under("backbone.", state))
+        heads = spectral.folded(_under("heads.", state))
+        save_file({k: v.cpu().contiguous() for k, v in heads.items()}, folder / HEADS)
         specs = [vars(spec) for spec in self.specs.values()]
         (folder / HEAD_SPECS).write_text(json.dumps(specs, indent=1))
 
+    def _tied(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state in which weights that are one are one tensor, which gathering may have copied."""
+        first: dict[int, str] = {}
+        names = self.named_parameters(remove_duplicate=False)
+        main = {name: first.setdefault(id(parameter), name) for name, parameter in names}
+        return {name: state.get(main.get(name), own).detach() for name, own in state.items()}
+
 
 def load(
-    folder: Path, specs: Iterable[HeadSpec], *, dropout: float = 0.1, seed: int = 0
+    folder: Path,
+    specs: Iterable[HeadSpec],
+    *,
+    dropout: float = 0.1,
+    seed: int = 0,
+    packed: bool = False,
+    r4f: bool = False,
 ) -> MultiTaskModel:
     """Load a backbone in float32; heads saved beside it are re-used where name and size agree.
 
     Other heads are made fresh, from ``seed`` and their own name, so that adding a task does not
-    change the initial weights of another. Raises MuppetError if a weight of the backbone is
+    change the initial weights of another. ``packed`` models read sequences without padding; one
+    that cannot be (``attention.PACKABLE``) stays padded and says so by its ``packed``. With
+    ``r4f`` the heads are spectrally normalised. Raises MuppetError if a weight of the backbone is
     missing from the file.
     """
     folder, specs = Path(folder), list(specs)
     generates = any(spec.kind == "generation" for spec in specs)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # of weights that the file lacks, such as an unused pooler's
-        backbone = _load_backbone(folder, generates, dropout)
+        backbone = load_backbone(folder, generates=generates, dropout=dropout, packed=packed)
     saved = _saved_specs(folder)
     tensors = load_file(folder / HEADS) if saved else {}
     heads: dict[str, nn.Module] = {}
@@ -128,11 +218,12 @@ def load(
         if spec.kind == "generation":
             continue
         generator = torch.Generator().manual_seed(_seed(seed, spec.name))
-        heads[spec.name] = make_head(spec, backbone.config.hidden_size, dropout, generator)
+        head = make_head(spec, backbone.config.hidden_size, dropout, generator)
         if saved.get(spec.name) == spec:
-            prefix = f"{spec.name}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            heads[spec.name].load_state_dict(state)
+            head.load_state_dict(_under(f"{spec.name}.", tensors))
+        if r4f:
+            spectral.normalise(head)
+        heads[spec.name] = head
     return MultiTaskModel(backbone, heads, {spec.name: spec for spec in specs})
 
 
@@ -148,30 +239,8 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(Path(source) / name, Path(folder) / name)
 
 
-def _load_backbone(folder: Path, generates: bool, dropout: float) -> nn.Module:
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    if generates and not config.is_encoder_decoder:
-        raise MuppetError(f"{folder}: {config.model_type} cannot generate; use an encoder-decoder")
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout"):
-        if hasattr(config, name):
-            setattr(config, name, dropout)
-    for name in ("attention_dropout", "activation_dropout"):  # published as 0 more often than not
-        if hasattr(config, name):
-            setattr(config, name, min(getattr(config, name), dropout))
-    kind = (
-        transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModel
-    )
-    model, info = kind.from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=True,
-        trust_remote_code=False, output_loading_info=True,
-    )  # fmt: skip
-    absent = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
-    if absent:
-        raise MuppetError(f"{folder}: weights {absent[:5]} are missing from model.safetensors")
-    return model
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _saved_specs(folder: Path) -> dict[str, HeadSpec]:

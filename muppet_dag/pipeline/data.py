@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from muppet_dag import catalogue
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Dataset, Files
-from muppet_dag.errors import MuppetError
+from muppet_dag.errors import BadConfig, MuppetError
 from muppet_dag.manifest import Artefact, Store
-from muppet_dag.recipes import Recipe, slug
+from muppet_dag.recipes import MixtureSection, Recipe, slug
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,20 +167,21 @@ def make_mixture(
     """Draw the sampling index over all of the recipe's tasks that have tokens.
 
     A task without training tokens (its dataset failed) is left out, and the manifest says so.
-    ``steps`` replaces the recipe's budget. With ``mixture.decontaminate`` the rows that the overlap
-    report calls ``row`` or ``near`` are left out, against every evaluation split of every task:
-    the pre-finetuned model is scored on tasks outside its own mixture too. A passage or a question
-    in common (``text``, ``query``) is no reason: the answer is not given away, and tasks made from
-    one source (SQuAD and QNLI) would lose most of their rows. The fact ``decontaminated`` counts
-    the shard rows left out by task. MuppetError without a report of the very same shards.
+    ``steps`` replaces the recipe's budget. BadConfig where that cannot be, or where weights and
+    caps do not go with the tasks.
+
+    With ``mixture.decontaminate`` the rows that the overlap report calls ``row`` or ``near`` are
+    left out, against every evaluation split of every task: the pre-finetuned model is scored on
+    tasks outside its own mixture too. A passage or a question in common (``text``, ``query``) is no
+    reason: the answer is not given away, and tasks made from one source (SQuAD and QNLI) would lose
+    most of their rows. The fact ``decontaminated`` counts the shard rows left out by task.
+    MuppetError without a report of the very same shards.
     """
     from muppet_dag.corpus import overlap
-    from muppet_dag.mixture import index
+    from muppet_dag.mixture import index, strategies
 
-    spec = recipe.mixture
-    if steps is not None:
-        spec = replace(spec, steps=steps, epochs=None)
-    wanted = recipe.select(catalogue.TASKS)
+    spec, wanted = _budget(recipe, steps), recipe.select(catalogue.TASKS)
+    strategies.check_names(spec, wanted)
     found = {name: store.current(tokens_name(recipe, default_base, name)) for name in wanted}
     usable = {
         n: tokens for n, tokens in found.items() if tokens and "train" in tokens.facts["splits"]
@@ -206,6 +207,16 @@ def make_mixture(
         inputs=inputs,
         parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": wanted},
     )  # fmt: skip
+
+
+def _budget(recipe: Recipe, steps: int | None) -> MixtureSection:
+    """The recipe's mixture, with a budget of so many steps if they are given."""
+    if steps is None:
+        return recipe.mixture
+    try:
+        return replace(recipe.mixture, steps=steps, epochs=None)
+    except ValueError as wrong:
+        raise BadConfig(f"recipe {recipe.name!r} with steps = {steps}: {wrong}") from wrong
 
 
 def load_task(

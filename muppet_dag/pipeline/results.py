@@ -11,18 +11,20 @@ from muppet_dag.catalogue import Task
 from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import Predictions
 from muppet_dag.manifest import Artefact, Store
-from muppet_dag.pipeline.train import BASE, initialisations
+from muppet_dag.pipeline.train import BASE, finetuned_name, initialisations
 from muppet_dag.recipes import Recipe
 
 #: Raise when the same predictions would be scored otherwise.
 EVALUATION_VERSION = "1"
 
 
-def evaluate(store: Store, initialisation: str, task: Task) -> Artefact:
+def evaluate(
+    store: Store, recipe: Recipe, default_base: str, initialisation: str, task: Task
+) -> Artefact:
     """Score the predictions of all seeds with the task's own metrics."""
     from muppet_dag.evaluation.metrics import score
 
-    tuned = store.require(f"finetuned/{initialisation}/{task.name}")
+    tuned = store.require(finetuned_name(recipe, default_base, initialisation, task.name))
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
         records = []
@@ -34,7 +36,7 @@ def evaluate(store: Store, initialisation: str, task: Task) -> Artefact:
                 for metric, value in values.items()
             ]
         (folder / "scores.json").write_text(json.dumps(records, indent=1))
-        said = {key: tuned.facts[key] for key in ("recipe", "initialisation", "task")}
+        said = {"recipe": recipe.name, "initialisation": initialisation, "task": task.name}
         return {**said, "family": task.family, "scores": records}
 
     return store.build(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from muppet_dag.training.launch import Launch
 
 #: Raise when the same inputs would train to other weights.
-TRAINING_VERSION = "1"
+TRAINING_VERSION = "2"
 #: The two starting points of fine-tuning: ``demo.base`` and ``demo.pre``.
 BASE, PRE = ".base", ".pre"
 
@@ -56,7 +56,7 @@ def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch)
         launch([work / "job.json"])
         _adopt(work / "model", folder)
         _adopt(work / "metrics.jsonl", folder / "metrics.jsonl")
-        return {"recipe": recipe.name, "steps": mixture.facts["steps"], **last_metrics(work)}
+        return {"recipe": recipe.name, **run_facts(work)}
 
     return store.build(
         f"prefinetuned/{recipe.name}", make,
@@ -73,6 +73,7 @@ def finetune(
     """Fine-tune one task from one initialisation, once per seed, all in one training process.
 
     The artefact holds every seed's predictions on the validation split and the first seed's model.
+    Recipes that fine-tune one base model alike share what is tuned from it.
     """
     init = initial_model(store, recipe, default_base, initialisation)
     tokens = store.require(tokens_name(recipe, default_base, task))
@@ -95,16 +96,32 @@ def finetune(
             for file in ("predictions.arrow", "metrics.jsonl"):
                 _adopt(done / file, folder / f"seed-{seed}" / file)
         _adopt(work / f"seed-{settings.seeds[0]}" / "model", folder)
-        facts = {"task": task, "initialisation": initialisation, "recipe": recipe.name}
-        return {**facts, "seeds": list(settings.seeds)}
+        facts = {"task": task, "initialisation": init.manifest.name}
+        runs = {str(seed): run_facts(work / f"seed-{seed}") for seed in settings.seeds}
+        return {**facts, "seeds": list(settings.seeds), "runs": runs}
 
     return store.build(
-        f"finetuned/{initialisation}/{task}", make,
+        finetuned_name(recipe, default_base, initialisation, task), make,
         code_version=TRAINING_VERSION,
         inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
-        parameters={**asdict(settings), "training": settings.training.decides},
+        parameters=_finetuning(recipe),
         volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
     )  # fmt: skip
+
+
+def finetuned_name(recipe: Recipe, default_base: str, initialisation: str, task: str) -> str:
+    """Where a task's fine-tuned models lie: those tuned from the base model are no recipe's own."""
+    if initialisation.endswith(BASE):
+        alike = digest(_finetuning(recipe))[:12]
+        initialisation = f"{recipe.tokenizer(default_base)}-{alike}{BASE}"
+    return f"finetuned/{initialisation}/{task}"
+
+
+def _finetuning(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide a fine-tuned model, whichever other tasks are tuned beside it."""
+    settings = {**asdict(recipe.finetune), "training": recipe.finetune.training.decides}
+    del settings["tasks"]
+    return settings
 
 
 def _finetune_job(
@@ -173,14 +190,17 @@ def _files(store: Store, recipe: Recipe, tokens: Artefact) -> TaskFiles:
     )  # fmt: skip
 
 
-def last_metrics(folder: Path) -> dict[str, Any]:
-    """The last value of every metric in a run's ``metrics.jsonl``."""
-    said: dict[str, Any] = {}
+def run_facts(folder: Path) -> dict[str, Any]:
+    """What a finished run says of itself: the steps it took, its choice of the best, and under
+    ``metrics`` the last value of each metric, or of validation that of the chosen state."""
+    facts = json.loads((Path(folder) / "run.json").read_text())
+    chosen = facts.pop("chosen", {})
+    metrics: dict[str, Any] = {}
     for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():
-        said |= json.loads(line)
-    said.pop("step", None)
-    said.pop("train/tokens_per_second", None)  # a timing is no fact of the artefact
-    return {"metrics": said}
+        metrics |= json.loads(line)
+    timed = ("step", "time/", "memory/", "train/tokens_per_second", "train/flops_utilisation")
+    metrics = {name: v for name, v in metrics.items() if not name.startswith(timed)}
+    return {**facts, "metrics": metrics | chosen}
 
 
 def _adopt(source: Path, target: Path) -> None:

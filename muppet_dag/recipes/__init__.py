@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from muppet_dag.errors import BadConfig
-from muppet_dag.recipes.recipe import (
+from muppet_dag.recipes.extend import extend
+from muppet_dag.recipes.recipe import NAME, Recipe, slug
+from muppet_dag.recipes.sections import (
+    FinetuneMixtureSection,
     FinetuneSection,
     MixtureSection,
     ModelSection,
-    Recipe,
     TasksSection,
     TrainingSection,
-    slug,
 )
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SHIPPED = Path(__file__).parent
 
@@ -23,26 +30,9 @@ SHIPPED = Path(__file__).parent
 def load(path: Path) -> Recipe:
     """Read one TOML file; a wrong key or value is refused with its full name.
 
-    Raises BadConfig.
+    ``extends`` names another recipe of the same folder or a shipped one. Raises BadConfig.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    path = Path(path)
-    try:
-        said = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadConfig(f"recipe {path}: {error}") from error
-    if "name" in said:
-        raise BadConfig(f"recipe {path}: name is the file's name, remove the key")
-    try:
-        return TypeAdapter(Recipe).validate_json(
-            # As JSON, strictly: "60" is no number, while a list may become a tuple.
-            json.dumps({**said, "name": path.stem}),
-            strict=True,
-        )
-    except ValidationError as error:
-        problems = [f"{_key(e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise BadConfig(f"recipe {path}: " + "; ".join(problems)) from error
+    return _load(Path(path), ())[0]
 
 
 def load_all(*folders: Path) -> dict[str, Recipe]:
@@ -64,11 +54,65 @@ def get(name: str, *folders: Path) -> Recipe:
     return recipes[name]
 
 
-def _key(loc: tuple) -> str:
-    return ".".join(str(part) for part in loc) or "recipe"
+def _load(path: Path, children: tuple[str, ...]) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe of a file and its tables; parents first, so that each file answers for itself."""
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"recipe {path}: {error}") from error
+    if "name" in said:
+        raise BadConfig(f"recipe {path}: name is the file's name, remove the key")
+    if "extends" in said:
+        chain = (*children, path.stem)
+        parent = _parent(path, said.pop("extends"), chain)
+        said = extend(_load(parent, chain)[1], said)
+    return _checked(path, said), said
+
+
+def _parent(path: Path, name: Any, chain: tuple[str, ...]) -> Path:
+    """The file of the recipe that another extends."""
+    way = " -> ".join([*chain, str(name)])
+    if name in chain:
+        raise BadConfig(f"recipe {path}: extends: a recipe cannot extend itself ({way})")
+    folders = (path.parent, SHIPPED)
+    if isinstance(name, str) and NAME.fullmatch(name):
+        for folder in folders:
+            if (found := folder / f"{name}.toml").is_file():
+                return found
+    there = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    raise BadConfig(
+        f"recipe {path}: extends: unknown recipe {name!r} ({way}); there are {', '.join(there)}"
+    )
+
+
+def _checked(path: Path, said: Mapping[str, Any]) -> Recipe:
+    """The tables as a recipe. As JSON, strictly: "60" is no number, a list may become a tuple."""
+    from pydantic import ValidationError
+
+    text = json.dumps({**said, "name": path.stem}, default=str)
+    try:
+        return _adapter().validate_json(text, strict=True)
+    except ValidationError as error:
+        raise BadConfig(f"recipe {path}: " + "; ".join(map(_problem, error.errors()))) from error
+
+
+@cache
+def _adapter() -> TypeAdapter:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Recipe)
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """One problem as ``key: what is wrong``; what contradicts across sections names its own."""
+    key, kind = ".".join(map(str, error["loc"])), error["type"]
+    said = str(error["ctx"]["error"]) if kind == "value_error" else error["msg"]
+    said = "there is no such key" if kind == "unexpected_keyword_argument" else said
+    return f"{key}: {said}" if key else said
 
 
 __all__ = [
+    "FinetuneMixtureSection",
     "FinetuneSection",
     "MixtureSection",
     "ModelSection",

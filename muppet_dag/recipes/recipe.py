@@ -1,57 +1,21 @@
-"""Recipe: one TOML file is one experiment.
-
-The sections are plain dataclasses, so that a training machine reads them from a job file without
-any validation library; ``load`` (in the package) checks a TOML file against them with pydantic.
-"""
+"""Recipe: one TOML file is one experiment."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from muppet_dag.errors import BadConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A table of a recipe. Unknown keys are refused."""
-
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid"}
-    #: Fields that must be greater than zero.
-    positive: ClassVar[tuple[str, ...]] = ()
-    #: Fields that must lie in [0, 1).
-    fraction: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        for name in self.positive:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, not {value}")
-        for name in self.fraction:
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} must be at least 0 and below 1, not {getattr(self, name)}"
-                )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSection(Section):
-    """The pretrained model and how long its inputs may get, in tokens.
-
-    ``base`` is a Hub id, a folder, or one of the tiny models made on the spot; without it the
-    deployment's base model is used.
-    """
-
-    base: str | None = None
-    revision: str = "main"
-    architecture: Literal["encoder", "encoder-decoder"] = "encoder"
-    max_length: int = 512
-    stride: int = 128
-    max_target_length: int = 128
-    positive = ("max_length", "stride", "max_target_length")
+from muppet_dag.recipes.sections import (
+    FinetuneSection,
+    MixtureSection,
+    ModelSection,
+    Section,
+    TasksSection,
+    TrainingSection,
+)
 
 
 class Mixable(Protocol):
@@ -64,225 +28,9 @@ class Mixable(Protocol):
     def held_out(self) -> bool: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class TasksSection(Section):
-    """Which tasks are mixed: whole families, plus ``include``, minus ``exclude``.
-
-    Tasks that the catalogue holds out for evaluation belong to no family here.
-    """
-
-    families: tuple[Literal["classification", "commonsense", "mrc", "summarization"], ...] = (
-        "classification",
-        "commonsense",
-        "mrc",
-    )
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-
-
-Strategy = Literal["natural", "equal", "proportional", "temperature", "weights"]
-Batching = Literal["heterogeneous", "homogeneous", "sequential"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureSection(Section):
-    """How rows become slots and steps.
-
-    A slot is a micro-batch of one task: at most ``slot_rows`` rows and at most ``slot_tokens``
-    tokens, padding included. A step is one update over ``slots_per_step`` slots. Rows are sorted
-    by length inside windows of about ``bucket_slots`` slots. The budget is ``steps`` or ``epochs``.
-
-    ``strategy`` says how often a task is drawn (Raffel et al. 2019, 3.5.2; e is a task's size):
-    ``natural`` each row of every task once an epoch (Muppet 3.4: no up- or down-sampling),
-    ``equal`` all tasks alike, ``proportional`` to min(e, limit), ``temperature`` to
-    min(e, limit) ^ (1 / temperature), ``weights`` to the numbers given by task. Sizes and weights
-    count ``weight_unit``: rows or tokens. No row comes again before all rows of its task were used.
-    ``cap`` (``caps`` by task) is the most rows of a task that are in the pool at all.
-
-    ``batching`` says which slots share a step: ``heterogeneous`` any (Muppet 3.2), ``homogeneous``
-    those of one task (MT-DNN), ``sequential`` those of one task, the tasks one after the other.
-    ``decontaminate`` leaves out training rows that are, exactly or nearly, rows of an evaluation
-    split of any task; it needs the overlap report to be there.
-    """
-
-    strategy: Strategy = "natural"
-    limit: int | None = None
-    temperature: float | None = None
-    weights: Mapping[str, float] = field(default_factory=dict)
-    weight_unit: Literal["rows", "tokens"] = "rows"
-    cap: int | None = None
-    caps: Mapping[str, int] = field(default_factory=dict)
-    batching: Batching = "heterogeneous"
-    slot_tokens: int = 4096
-    slot_rows: int = 64
-    slots_per_step: int = 64
-    bucket_slots: int = 64
-    steps: int | None = None
-    epochs: int | None = None
-    decontaminate: bool = True
-    positive = (
-        "limit",
-        "temperature",
-        "cap",
-        "slot_tokens",
-        "slot_rows",
-        "slots_per_step",
-        "bucket_slots",
-        "steps",
-        "epochs",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("the budget is either steps or epochs")
-        if self.batching == "sequential" and self.epochs is None:
-            raise ValueError("sequential batching goes through whole tasks: give epochs, not steps")
-        self._belongs("temperature", ("temperature",), needed=True)
-        self._belongs(
-            "limit", ("proportional", "temperature"), needed=self.strategy != "temperature"
-        )
-        self._belongs("weights", ("weights",), needed=True)
-        for name in ("weights", "caps"):
-            for task, value in getattr(self, name).items():
-                if not 0 < value < math.inf:
-                    raise ValueError(f"{name}.{task} must be greater than 0, not {value}")
-
-    def _belongs(self, key: str, strategies: tuple[str, ...], *, needed: bool) -> None:
-        """A key that its strategy needs must be there, and no key that the strategy ignores."""
-        given, meant = bool(getattr(self, key)), self.strategy in strategies
-        if given and not meant:
-            raise ValueError(f"{key} does nothing with strategy {self.strategy!r}; remove it")
-        if meant and needed and not given:
-            raise ValueError(f"strategy {self.strategy!r} needs {key}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneMixtureSection(MixtureSection):
-    """How the rows of one downstream task become slots and steps.
-
-    Nothing is left out, since benchmarks are scored on models tuned on the training split as it
-    was published; scores with fewer rows would compare with nobody's.
-    """
-
-    decontaminate: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.decontaminate:
-            raise ValueError("fine-tuning takes the training split as it is; only [mixture] may")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSection(Section):
-    """Objective, optimizer and schedule of one training run, and how it is carried out.
-
-    Objective: ``loss_scaling`` divides each loss by log n (Muppet 3.2). ``regularizer`` adds
-    ``r3f_lambda`` times the symmetric KL divergence between predictions with and without noise of
-    size ``r3f_epsilon`` on the word embeddings (Aghajanyan et al. 2020); ``r4f`` also normalises
-    the heads' weights by their spectral norm. ``fuse_noised`` makes both passes one, which is
-    faster and takes twice the memory.
-
-    Optimizer: ``warmup`` is a share of all steps. ``clip_norm`` 0 means no clipping. ``ema`` above
-    0 keeps an exponential moving average of the weights, which is what is validated and saved.
-
-    Engine: ``precision`` auto is bfloat16 autocast on a GPU that has it, float32 elsewhere.
-    ``slots_per_pass`` slots of a step share one forward pass. ``packing`` auto puts sequences one
-    after the other without padding on a GPU. ``sharding`` fsdp spreads weights, gradients and
-    optimizer state over the workers. A loss or gradient that is not finite stops the run, or skips
-    the step, at most ``max_skipped`` times in a row.
-
-    Every ``checkpoint_every`` steps state is saved; the last ``keep`` checkpoints stay, and every
-    one at a multiple of ``keep_every`` steps. ``patience`` above 0 ends the run after so many
-    validations without a better mean; ``select`` best makes the best validated state the model.
-    """
-
-    loss_scaling: bool = True
-    label_smoothing: float = 0.1
-    regularizer: Literal["none", "r3f", "r4f"] = "none"
-    r3f_lambda: float = 1.0
-    r3f_epsilon: float = 1e-5
-    r3f_noise: Literal["uniform", "normal"] = "uniform"
-    fuse_noised: bool = True
-    optimizer: Literal["adamw", "adamax", "sgd"] = "adamw"
-    learning_rate: float = 1e-5
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-6
-    momentum: float = 0.9
-    weight_decay: float = 0.01
-    clip_norm: float = 0.0
-    schedule: Literal["polynomial", "linear", "constant"] = "polynomial"
-    warmup: float = 0.06
-    ema: float = 0.0
-    dropout: float = 0.1
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    slots_per_pass: int = 1
-    packing: Literal["auto", "on", "off"] = "auto"
-    compile: bool = False
-    sharding: Literal["none", "fsdp"] = "none"
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    max_skipped: int = 10
-    checkpoint_every: int = 1000
-    keep: int = 2
-    keep_every: int | None = None
-    async_checkpoints: bool = False
-    validate_every: int = 1000
-    validation_rows: int = 500
-    patience: int = 0
-    select: Literal["last", "best"] = "last"
-    log_every: int = 10
-    timeout_minutes: float = 30.0
-    positive = (
-        "r3f_epsilon",
-        "learning_rate",
-        "eps",
-        "slots_per_pass",
-        "max_skipped",
-        "checkpoint_every",
-        "keep",
-        "keep_every",
-        "validate_every",
-        "validation_rows",
-        "log_every",
-        "timeout_minutes",
-    )
-    fraction = ("label_smoothing", "warmup", "dropout", "weight_decay", "momentum", "ema")
-    #: What is done on the side: with another value the weights come out the same.
-    aside: ClassVar[tuple[str, ...]] = (
-        "checkpoint_every",
-        "keep",
-        "keep_every",
-        "async_checkpoints",
-        "log_every",
-        "timeout_minutes",
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("r3f_lambda", "patience"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-
-    @property
-    def decides(self) -> dict[str, Any]:
-        """The fields that decide the weights, as plain values."""
-        return {key: value for key, value in asdict(self).items() if key not in self.aside}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneSection(Section):
-    """Fine-tuning of each downstream task, the same for both initialisations."""
-
-    tasks: tuple[str, ...] = ("rte",)
-    seeds: tuple[int, ...] = (1, 2, 3)
-    evaluation_rows: int = 100_000
-    mixture: FinetuneMixtureSection = field(
-        default_factory=lambda: FinetuneMixtureSection(
-            slot_rows=32, slot_tokens=16_384, slots_per_step=1, epochs=3
-        )
-    )
-    training: TrainingSection = field(default_factory=TrainingSection)
-    positive = ("evaluation_rows",)
+#: What a recipe, and so its file, may be called.
+NAME = re.compile(r"[a-z0-9][a-z0-9_\-]*")
+NO_R4F = 'r4f normalises heads, and summarization has none; use "r3f"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,18 +46,15 @@ class Recipe(Section):
     training: TrainingSection = field(default_factory=TrainingSection)
     finetune: FinetuneSection = field(default_factory=FinetuneSection)
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_\-]*", self.name):
-            raise ValueError(f"recipe name {self.name!r}: only a-z, 0-9, _ and - are allowed")
+    def problems(self) -> Iterator[str]:
+        """A bad name, and what summarization cannot go with."""
+        if not NAME.fullmatch(self.name):
+            yield f"recipe name {self.name!r}: only a-z, 0-9, _ and - are allowed"
         generates = "summarization" in self.tasks.families
         if generates and self.model.architecture == "encoder":
-            raise ValueError(
-                'tasks.families: summarization needs model.architecture = "encoder-decoder"'
-            )
+            yield 'tasks.families: summarization needs model.architecture = "encoder-decoder"'
         if generates and self.training.regularizer == "r4f":
-            raise ValueError(
-                'training.regularizer: r4f normalises heads, and summarization has none; use "r3f"'
-            )
+            yield f"training.regularizer: {NO_R4F}"
 
     def base(self, default: str) -> str:
         """The base model: the recipe's own, else the deployment's."""
@@ -321,33 +66,51 @@ class Recipe(Section):
         return "-".join([slug(self.base(default)), *map(str, lengths)])
 
     def select(self, catalogue: Mapping[str, Mixable]) -> list[str]:
-        """Names of the tasks to mix, sorted. BadConfig for a task that is unknown or held out."""
-        self._check(catalogue)
+        """Names of the tasks to mix, sorted. BadConfig for a task that is unknown, held out, or
+        not to be trained in this way; all of them at once."""
+        if said := list(self._strangers(catalogue)):
+            raise BadConfig(f"recipe {self.name!r}: " + "; ".join(said))
         mixable = {name: task for name, task in catalogue.items() if not task.held_out}
         families = {name for name, task in mixable.items() if task.family in self.tasks.families}
         chosen = (families | set(self.tasks.include)) - set(self.tasks.exclude)
-        for name in sorted(chosen | set(self.finetune.tasks)):
-            if catalogue[name].family == "summarization" and self.model.architecture == "encoder":
-                raise BadConfig(
-                    f"recipe {self.name!r}: task {name!r} is a summarization task, which needs "
-                    'model.architecture = "encoder-decoder"'
-                )
+        if said := list(self._untrainable(catalogue, chosen)):
+            raise BadConfig(f"recipe {self.name!r}: " + "; ".join(said))
         return sorted(chosen)
 
-    def _check(self, catalogue: Mapping[str, Mixable]) -> None:
-        for name in (*self.tasks.include, *self.tasks.exclude, *self.finetune.tasks):
-            if name not in catalogue:
-                raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in its task lists")
-        for key in ("weights", "caps"):
-            for name in getattr(self.mixture, key):
-                if name not in catalogue:
-                    raise BadConfig(f"recipe {self.name!r}: unknown task {name!r} in mixture.{key}")
+    def _strangers(self, catalogue: Mapping[str, Mixable]) -> Iterator[str]:
+        """Tasks that a list names and that the catalogue lacks, or holds out of every mixture."""
+        named = {
+            "tasks.include": self.tasks.include,
+            "tasks.exclude": self.tasks.exclude,
+            "mixture.weights": self.mixture.weights,
+            "mixture.caps": self.mixture.caps,
+            "finetune.tasks": self.finetune.tasks,
+        }
+        for key, names in named.items():
+            yield from (f"{key}: unknown task {n!r}" for n in names if n not in catalogue)
         for name in self.tasks.include:
-            if catalogue[name].held_out:
-                raise BadConfig(
-                    f"recipe {self.name!r}: task {name!r} is for evaluation only, never for "
-                    "pre-finetuning; take it out of tasks.include (finetune.tasks may name it)"
+            if name in catalogue and catalogue[name].held_out:
+                yield (
+                    f"tasks.include: task {name!r} is for evaluation only, never for "
+                    "pre-finetuning; take it out (finetune.tasks may name it)"
                 )
+
+    def _untrainable(self, catalogue: Mapping[str, Mixable], chosen: set[str]) -> Iterator[str]:
+        """Summarization tasks where the model or the regularizer cannot take them."""
+        generating = {name for name, task in catalogue.items() if task.family == "summarization"}
+        for name in sorted((chosen | set(self.finetune.tasks)) & generating):
+            if self.model.architecture == "encoder":
+                yield (
+                    f"task {name!r} is a summarization task, which needs "
+                    'model.architecture = "encoder-decoder"'
+                )
+        downstream = self.finetune
+        for key, training, names in (
+            ("training", self.training, chosen),
+            ("finetune.training", downstream.training, set(downstream.tasks)),
+        ):
+            if training.regularizer == "r4f" and generating & names:
+                yield f"{key}.regularizer: {NO_R4F}"
 
 
 def slug(base: str) -> str:

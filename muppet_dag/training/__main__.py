@@ -1,7 +1,10 @@
 """``python -m muppet_dag.training JOB.json [JOB.json …]``, alone or under torchrun.
 
 Jobs run one after the other; one that is finished is skipped, one that was interrupted goes on
-from its last checkpoint. SIGTERM and SIGINT end the run after the current step, with a checkpoint.
+from its last checkpoint. SIGTERM and SIGINT end the run within seconds, with a checkpoint.
+
+Exit codes: 0 all jobs are done; 1 one cannot go on, the message says why; 75 a worker hung (see
+watchdog); 143 the run was asked to stop. After the last two the same command goes on.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from muppet_dag.errors import MuppetError
@@ -18,22 +22,31 @@ from muppet_dag.model.multitask import load, saved_heads
 from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job
 from muppet_dag.training.report import dagster_pipes
-from muppet_dag.training.trainer import Trainer
+from muppet_dag.training.trainer import Interrupted, Trainer
+
+#: Exit codes; the last is what a process that SIGTERM ended would show.
+DONE, FAILED, STOPPED = 0, 1, 143
 
 
 def main(paths: list[str]) -> int:
     """Run the jobs; returns the exit code."""
-    group = Group.start()
+    try:
+        jobs = [Job.read(Path(path)) for path in paths]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"not a job file: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    patience = max((job.training.timeout_minutes for job in jobs), default=30.0)
+    group = Group.start(timedelta(minutes=patience))
     with dagster_pipes(group.rank) as pipes:
         try:
-            for path in paths:
-                run(Job.read(Path(path)), group, pipes)
-            return 0
+            for job in jobs:
+                run(job, group, pipes)
+            return DONE
         except MuppetError as error:
             print(f"rank {group.rank}: {error}", file=sys.stderr, flush=True)
             if pipes is not None:
                 pipes.log.error(str(error))
-            return 1
+            return STOPPED if isinstance(error, Interrupted) else FAILED
         finally:
             group.close()
 
@@ -46,7 +59,7 @@ def run(job: Job, group: Group, pipes: object = None) -> None:
         with _stopping(trainer):
             trainer.run()
         if trainer.report:
-            trainer.report.done({"steps": len(trainer.loader)})
+            trainer.report.done()
     if job.predict and group.rank == 0 and not predictions.is_file():
         _predict(job, model, predictions, group)
     group.barrier()
@@ -54,8 +67,8 @@ def run(job: Job, group: Group, pipes: object = None) -> None:
 
 @contextmanager
 def _stopping(trainer: Trainer) -> Iterator[None]:
-    """While it trains, SIGTERM and SIGINT stop it after its step; elsewhere they end the process
-    at once, where nothing is lost."""
+    """While it trains, SIGTERM and SIGINT make it leave a checkpoint; elsewhere they end the
+    process at once, where nothing is lost."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(n, lambda *_: setattr(trainer, "stop", True)) for n in numbers]
     try:

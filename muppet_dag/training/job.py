@@ -62,7 +62,8 @@ class Job:
         """Read what ``write`` wrote."""
         said = json.loads(Path(path).read_text())
         said["tasks"] = tuple(_task_files(task) for task in said["tasks"])
-        said["training"] = TrainingSection(**said["training"])
+        betas = tuple(said["training"]["betas"])  # JSON knows no tuples
+        said["training"] = TrainingSection(**{**said["training"], "betas": betas})
         said["predict"] = Prediction(**said["predict"]) if said["predict"] else None
         return cls(**said)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from muppet_dag.manifest import write_atomic
 
-METRICS = "metrics.jsonl"
+METRICS, FACTS = "metrics.jsonl", "run.json"
 
 
 class Report:
@@ -23,7 +24,8 @@ class Report:
     """
 
     def __init__(self, folder: Path, name: str, total: int, pipes: Any = None) -> None:
-        self.path, self.name, self.total, self.pipes = Path(folder) / METRICS, name, total, pipes
+        self.folder, self.name, self.total, self.pipes = Path(folder), name, total, pipes
+        self.path = self.folder / METRICS
 
     def resume(self, step: int) -> None:
         """Forget what was reported at or after ``step``; those steps are taken again."""
@@ -31,14 +33,11 @@ class Report:
         kept = [line for line in lines if _step(line) < step]
         write_atomic(self.path, "".join(f"{line}\n" for line in kept))
 
-    def metrics(self, step: int, values: dict[str, float]) -> None:
-        """Append one line and show it."""
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line and show the gist of it."""
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        shown = " ".join(
-            f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if k.count("/") == 1
-        )
-        self.say(f"step {step + 1}/{self.total} {shown}")
+        self.say(f"step {step + 1}/{self.total} {_gist(values, self.total - step - 1)}")
 
     def say(self, text: str) -> None:
         """A line in Dagster's log, or on the terminal of a run by hand."""
@@ -47,9 +46,21 @@ class Report:
         else:
             print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
 
-    def done(self, facts: dict[str, Any]) -> None:
+    def warn(self, text: str) -> None:
+        """As ``say``, but marked."""
+        if self.pipes is not None:
+            self.pipes.log.warning(f"[{self.name}] {text}")
+        else:
+            self.say(f"warning: {text}")
+
+    def facts(self, facts: Mapping[str, Any]) -> None:
+        """Write what is known at the end to ``run.json``."""
+        write_atomic(self.folder / FACTS, json.dumps(facts, indent=1))
+
+    def done(self) -> None:
         """Hand the run's facts to Dagster, if it listens."""
         if self.pipes is not None:
+            facts = json.loads((self.folder / FACTS).read_text())
             self.pipes.report_custom_message({"job": self.name, **facts})
 
 
@@ -66,6 +77,22 @@ def dagster_pipes(rank: int) -> Iterator[Any]:
 
     with open_dagster_pipes() as pipes:
         yield pipes
+
+
+def _gist(values: Mapping[str, float], left: int) -> str:
+    """One tidy line: the numbers over all tasks, short; how long the rest will take."""
+    shown = [
+        f"{name.split('/')[1].replace('_', ' ')} {_short(value)}"
+        for name, value in values.items()
+        if name.count("/") == 1 and not name.startswith(("time/", "memory/"))
+    ]
+    if (each := values.get("time/step_ms")) and left:
+        shown.append(f"{timedelta(seconds=round(left * each / 1000))} left")
+    return ", ".join(shown)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _step(line: str) -> float:

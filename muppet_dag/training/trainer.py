@@ -1,33 +1,37 @@
-"""The loop: each step, the slots of this rank, one scaled loss each, one update for all.
+"""The loop: one update from many tasks at once (Muppet 3.2).
 
-Muppet 3.2: the loss of every row is divided by log n, the gradients of the slots of a step are
-averaged, and each step holds several tasks.
+A step is some slots of the mixture, each a micro-batch of one task. A worker goes over its slots
+in passes; a pass is one forward and one backward over neighbouring slots:
+
+    for each pass:      L_i = (loss of row i, plus lambda KL_i with R3F) / log n(i)
+                        L   = sum over slots of (mean over rows of L_i) / all slots of the step
+                        gradients += dL
+    then, all workers:  sum the gradients, clip them, take one step of the optimizer
+
+All of a run's state besides weights and optimizer is a function of the step, so a run that is
+killed anywhere goes on from its last checkpoint as if nothing had been.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-import time
-from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from muppet_dag.errors import MuppetError
-from muppet_dag.evaluation.predict import predict, to_tensors
-from muppet_dag.evaluation.predictions import TaskFiles
-from muppet_dag.mixture.batch import Batch
 from muppet_dag.mixture.loader import Loader, Step
-from muppet_dag.model import losses
-from muppet_dag.model.multitask import MultiTaskModel, copy_tokenizer, load, saved_heads
-from muppet_dag.recipes import TrainingSection
+from muppet_dag.training import guards, optim
 from muppet_dag.training.checkpoint import Checkpoints
+from muppet_dag.training.engine import Engine
 from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job
+from muppet_dag.training.progress import Progress
 from muppet_dag.training.report import Report
+from muppet_dag.training.validation import Selection, Validation
 
 
 class Interrupted(MuppetError):
@@ -35,205 +39,214 @@ class Interrupted(MuppetError):
 
 
 class Trainer:
-    """One job on one worker. ``stop`` may be set at any time, the run then ends after its step."""
+    """One job on one worker.
+
+    ``stop`` may be set at any time: the run ends with a checkpoint of its last whole step, without
+    waiting for the end of a long step or of a validation.
+    """
 
     def __init__(self, job: Job, group: Group, pipes: object = None) -> None:
-        self.job, self.group, self.stop = job, group, False
-        self.settings = job.training
-        self.tasks = {task.name: task for task in job.tasks}
-        heads = {task.head.name: task.head for task in job.tasks}
-        heads |= {h.name: h for h in saved_heads(Path(job.init)) if h.name not in heads}
-        model = load(Path(job.init), heads.values(), dropout=self.settings.dropout, seed=job.seed)
-        self.model: MultiTaskModel = model.to(group.device)
-        self.optimizer = make_optimizer(self.model, self.settings)
-        output = Path(job.output)
-        self.checkpoints = Checkpoints(output / "checkpoints", job.fingerprint, self.settings.keep)
-        start = self.checkpoints.restore(self.model, self.optimizer)
-        tokens = {task.name: Path(task.tokens) for task in job.tasks}
+        self.job, self.group, self.settings = job, group, job.training
+        self.stop = self.stopping = False
+        output, settings = Path(job.output), self.settings
+        self.engine = Engine(job, group)
+        self.model = self.engine.model
+        self.optimizer = optim.make_optimizer(self.model, settings)
+        self.ema = optim.Ema(self.model, settings.ema) if settings.ema else None
+        self.averaged = self.ema.applied if self.ema else nullcontext
+        self.checkpoints = Checkpoints(output / "checkpoints", job.fingerprint, settings, group)
+        self.done, said = self.checkpoints.restore(self.model, self.optimizer, self.ema)
         self.loader = Loader(
-            Path(job.mixture), tokens, pad_id=self.model.pad_id,
-            start=start, rank=group.rank, world=group.world,
+            Path(job.mixture), {task.name: Path(task.tokens) for task in job.tasks},
+            start=self.done, rank=group.rank, world=group.world, even=self.engine.sharded,
+            slots_per_pass=settings.slots_per_pass, pin=group.device.type == "cuda",
         )  # fmt: skip
-        self.schedule = make_schedule(self.optimizer, self.settings, len(self.loader), start)
-        self.report = Report(output, job.name, len(self.loader), pipes) if group.rank == 0 else None
-        if self.report:
-            self.report.resume(start)
-            self.report.say(f"from step {start} on {group.world} worker(s), {group.device}")
-        self.seen = _Seen(list(self.tasks))
+        self.steps = len(self.loader)
+        self.schedule = optim.make_schedule(self.optimizer, settings, self.steps, self.done)
+        self.validation = Validation(job, self.engine, group, stop=lambda: self.stop)
+        self.selection = Selection(self.validation.tasks, settings)
+        self.guard, self.told = guards.Guard(output, self.engine, group), set[str]()
+        self.progress = Progress(self.engine, group)
+        self.clock = self.progress.clock
+        self.report = Report(output, job.name, self.steps, pipes) if group.rank == 0 else None
+        self._resume(said)
 
     def run(self) -> Path:
         """Train to the end of the mixture and save the model; returns its folder."""
-        self.model.train()
-        for step in self.loader:
-            self.update(step)
-            done, last = step.number + 1, step.number + 1 == len(self.loader)
-            stopping = self.group.any(self.stop) and not last
-            if last or done % self.settings.log_every == 0:
-                self._log(step.number)
-            if last or done % self.settings.validate_every == 0:
-                self._validate(step.number)
-            if stopping or (done % self.settings.checkpoint_every == 0 and not last):
-                self._checkpoint(done)
-            if stopping:
-                raise Interrupted(
-                    f"{self.job.name}: stopped after step {done}; run again to resume"
-                )
+        self._before()
+        for step in self.clock.waiting(self.loader):
+            if self.stopping or self.selection.ends:
+                break
+            if self.update(step):
+                self._after()
+        if self.stopping and (self.done < self.steps or self.validated < self.done):
+            if self.done > self.saved:
+                self._checkpoint()
+            self.checkpoints.wait()
+            raise Interrupted(
+                f"{self.job.name}: stopped after step {self.done}; run again to resume"
+            )
         return self._save()
 
-    def update(self, step: Step) -> None:
-        """One optimizer update over all slots of the step, of all workers."""
-        for slot, batch in step.slots:
-            # Dropout depends on (seed, step, slot) alone: not on the worker, nor on a resume.
-            torch.manual_seed(_seed(self.job.seed, step.number, slot))
-            loss = self.slot_loss(batch)
-            (loss / step.total_slots).backward()
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise MuppetError(
-                    f"step {step.number}, slot {slot}: the loss of task {batch.task!r} is {value} "
-                    f"(token rows {batch.rows[:8].tolist()}…). Lower training.learning_rate, or "
-                    "look at these rows."
-                )
-            self.seen.add(batch, value)
-        self.group.sum_gradients(self.model.parameters())
-        limit = self.settings.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if not torch.isfinite(norm):
-            tasks = sorted({batch.task for _, batch in step.slots})
-            raise MuppetError(f"step {step.number}: the gradient is {norm}; tasks here: {tasks}")
-        self.seen.norm = float(norm)
-        self.optimizer.step()
+    # --- One step ---------------------------------------------------------------------------------
+
+    def update(self, step: Step) -> bool:
+        """One optimizer update over all slots of the step, of all workers.
+
+        Returns False if a worker was asked to stop in the middle; then nothing has changed.
+        """
+        before = [buffer.clone() for buffer in self.model.heads.buffers()]
+        self.model.begin_step()
+        found, whole = self._passes(step)
+        with self.clock.phase("communication"):
+            self.group.sum_gradients(self.model.parameters())
+        with self.clock.phase("optimizer"):
+            norm = torch.as_tensor(optim.clip(self.model.parameters(), self.settings.clip_norm))
+        with self.clock.phase("communication"):
+            finite, whole = self._agree(found, norm, whole)
+        if whole and finite:
+            self._step()
+            self.progress.step(step, found, norm)
+        elif whole:
+            self._warn(self.guard.failed(step, found))
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
+        if whole:
+            self.schedule.step()
+            self.done = step.number + 1
+        else:
+            for buffer, old in zip(self.model.heads.buffers(), before, strict=True):
+                buffer.copy_(old)
+        return whole
 
-    def slot_loss(self, batch: Batch) -> torch.Tensor:
-        """The mean of the rows' scaled losses (Muppet 3.2, eq. 1)."""
-        inputs = to_tensors(batch, self.group.device)
-        head = self.tasks[batch.task].head.name
-        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self._half()):
-            loss, n = self.model.loss(head, inputs, self.settings.label_smoothing)
-        return (losses.scale(loss, n) if self.settings.loss_scaling else loss).mean()
+    def _step(self) -> None:
+        with self.clock.phase("optimizer"), guards.memory(self.done, ()):
+            self.optimizer.step()
+            if self.ema:
+                self.ema.update()
+        self.guard.taken()
 
-    def _half(self) -> bool:
-        if self.settings.precision == "auto":
-            return self.group.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return self.settings.precision == "bfloat16"
+    def _passes(self, step: Step) -> tuple[list[Tensor], bool]:
+        """Forward and backward: the loss of each of this worker's slots, and whether all were run.
 
-    def _log(self, step: int) -> None:
-        values = self.seen.take(self.group)
+        Sharded, workers meet inside every pass: there they leave together, and they run equally
+        many passes; a surplus one adds nothing.
+        """
+        found: list[Tensor] = []
+        for each in step.passes:
+            if self.group.any(self.stop) if self.engine.sharded else self.stop:
+                return found, False
+            with guards.memory(step.number, each.slots):
+                with self.clock.phase("forward"):
+                    losses = self.engine.losses(step.number, each.slots)
+                    loss = torch.stack(losses).sum() * (each.counts / step.total_slots)
+                with self.clock.phase("backward"):
+                    loss.backward()
+            found += [loss.detach() for loss in losses if each.counts]
+        return found, True
+
+    def _agree(self, found: list[Tensor], norm: Tensor, whole: bool) -> tuple[bool, bool]:
+        """Whether the step's numbers are finite, and whether all of it was run, on all workers.
+
+        This is the one moment of a step that waits for the device.
+        """
+        numbers = torch.stack([*(each.float() for each in found), norm.float()])
+        said = torch.tensor([0.0, not whole, self.stop], device=self.group.device)
+        said[0] = (~torch.isfinite(numbers)).sum()
+        bad, cut, stops = self.group.sum(said).tolist()
+        self.stopping = bool(cut or stops)
+        return not bad, not cut
+
+    # --- Between steps ----------------------------------------------------------------------------
+
+    def _due(self, every: int) -> bool:
+        return self.done == self.steps or (self.done > 0 and self.done % every == 0)
+
+    def _before(self) -> None:
+        """The scores before the first step, and a validation that a stop had cut short."""
+        if self.selection.wanted and not self.selection.base:
+            if (found := self._scores()) is not None:
+                self.selection.begin(found)
+        elif self._due(self.settings.validate_every) and self.validated < self.done:
+            self._validate()
+
+    def _after(self) -> None:
+        if self._due(self.settings.log_every):
+            self._log()
+        if self._due(self.settings.validate_every):
+            self._validate()
+        due = self.done % self.settings.checkpoint_every == 0
+        if due and self.saved < self.done < self.steps and not self.stopping:
+            self._checkpoint()
+
+    def _log(self) -> None:
+        values = self.progress.take()
         values["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        if self.settings.on_nonfinite == "skip":
+            values["train/skipped"] = self.guard.skipped
         if self.report:
-            self.report.metrics(step, values)
+            self.report.metrics(self.done - 1, values)
+        if self.settings.loss_scaling:
+            self._warn(*guards.runaways(values, self.told))
 
-    def _validate(self, step: int) -> None:
-        """Each task's metrics on a fixed part of its validation split; ranks share the tasks."""
-        names = [name for name, task in self.tasks.items() if task.has("validation")]
-        values: dict[str, float] = {}
-        for index, name in enumerate(names):
-            if index % self.group.world == self.group.rank:
-                values |= self._validate_task(self.tasks[name])
-        keys = [f"validation/{n}/{m}" for n in names for m in self.tasks[n].metrics]
-        sums = torch.tensor([values.get(key, 0.0) for key in keys], device=self.group.device)
-        said = dict(zip(keys, self.group.sum(sums).tolist(), strict=True))
-        if self.report and said:
-            firsts = [said[f"validation/{n}/{self.tasks[n].metrics[0]}"] for n in names]
-            self.report.metrics(step, {"validation/mean": sum(firsts) / len(firsts), **said})
+    def _warn(self, *texts: str) -> None:
+        for text in texts if self.report else ():
+            self.report.warn(text)
 
-    def _validate_task(self, task: TaskFiles) -> dict[str, float]:
-        from muppet_dag.evaluation.metrics import score
+    def _validate(self) -> None:
+        """Score all tasks; the best state so far gets a checkpoint that stays."""
+        if (found := self._scores()) is None:
+            return
+        self.validated = self.done
+        values, best = self.selection.judge(self.done, found)
+        if self.report and found:
+            self.report.metrics(self.done - 1, values)
+        if best:
+            self.checkpoints.mark_best(self.done)
+            self._checkpoint()
 
-        made = predict(
-            self.model, task, "validation", rows=self.settings.validation_rows,
-            device=self.group.device, tokenizer=Path(self.job.init),
-        )  # fmt: skip
-        found = score(task.family, task.metrics, made.predicted, made.gold, made.groups)
-        return {f"validation/{task.name}/{metric}": value for metric, value in found.items()}
+    def _scores(self) -> dict[str, float] | None:
+        """Each task's metrics, of the averaged weights if there are any. None, and ``stopping``,
+        if the run was asked to stop meanwhile."""
+        with self.clock.phase("aside"), self.averaged():
+            found = self.validation.run()
+        self.stopping |= found is None
+        return found
 
-    def _checkpoint(self, step: int) -> None:
-        if self.group.rank == 0:
-            self.checkpoints.save(step, self.model, self.optimizer)
-        self.group.barrier()
+    # --- State ------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        parts = {"guard": self.guard, "selection": self.selection, "progress": self.progress}
+        said = {"validated": self.validated, **{name: p.state() for name, p in parts.items()}}
+        with self.clock.phase("aside"):
+            self.checkpoints.save(self.done, self.model, self.optimizer, said, self.ema)
+        self.saved = self.done
+
+    def _resume(self, said: dict[str, Any]) -> None:
+        """Go on from what a checkpoint kept, or begin."""
+        self.saved, self.validated = self.done, said.get("validated", 0)
+        if said:
+            self.guard.restore(said["guard"])
+            self.selection.restore(said["selection"])
+            self.progress.restore(said["progress"])
+        if self.report:
+            self.report.resume(self.done)
+            workers = f"{self.group.world} worker{'s' * (self.group.world > 1)}"
+            self.report.say(f"from step {self.done} on {workers}, {self.group.device}")
 
     def _save(self) -> Path:
         """Write the finished model beside and rename it: ``output/model`` is whole or not there."""
-        path = Path(self.job.output) / "model"
-        if self.group.rank == 0:
-            scratch = path.with_name(".model")
-            scratch.mkdir(exist_ok=True)
-            self.model.save(scratch)
-            copy_tokenizer(Path(self.job.init), scratch)
+        self.checkpoints.wait()
+        if self.report and self.selection.ends:
+            best = self.selection.best_step
+            self.report.say(f"ends after step {self.done}: no better score than after step {best}")
+        if self.selection.chosen and self.selection.best_step != self.done:
+            self.checkpoints.restore_best(self.model, self.ema)
+        path, scratch = (Path(self.job.output) / name for name in ("model", ".model"))
+        with self.averaged():
+            self.engine.save(scratch)
+        if self.report:
+            skipped = {"skipped": self.guard.skipped} if self.guard.skipped else {}
+            self.report.facts({"steps": self.done, **skipped, **self.selection.facts()})
             os.rename(scratch, path)
         self.group.barrier()
         return path
-
-
-class _Seen:
-    """What happened since the last log line; added up over workers when it is taken."""
-
-    def __init__(self, tasks: list[str]) -> None:
-        self.tasks, self.norm = tasks, 0.0
-        self._clear()
-
-    def add(self, batch: Batch, loss: float) -> None:
-        self.loss[batch.task] += loss
-        self.slots[batch.task] += 1
-        self.tokens += batch.tokens
-        self.padded += batch.padded_tokens
-
-    def take(self, group: Group) -> dict[str, float]:
-        """Means since the last call: loss (in all, by task), tokens/s, share of useful tokens."""
-        rows = [[self.loss[t], self.slots[t]] for t in self.tasks] + [[self.tokens, self.padded]]
-        sums = group.sum(torch.tensor(rows, dtype=torch.float64, device=group.device)).tolist()
-        (tokens, padded), by_task = sums.pop(), dict(zip(self.tasks, sums, strict=True))
-        seconds = time.perf_counter() - self.started
-        loss, slots = (sum(column) for column in zip(*by_task.values(), strict=True))
-        self._clear()
-        return {
-            "train/loss": loss / max(slots, 1),
-            "train/gradient_norm": self.norm,
-            "train/tokens_per_second": tokens / seconds,
-            "train/useful_share": tokens / max(padded, 1),
-            **{f"train/loss/{t}": total / n for t, (total, n) in by_task.items() if n},
-        }
-
-    def _clear(self) -> None:
-        self.loss: dict[str, float] = defaultdict(float)
-        self.slots: dict[str, int] = defaultdict(int)
-        self.tokens = self.padded = 0
-        self.started = time.perf_counter()
-
-
-def make_optimizer(model: nn.Module, settings: TrainingSection) -> torch.optim.Optimizer:
-    """AdamW; biases and normalisation weights do not decay."""
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decay, "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=tuple(settings.betas), eps=settings.eps
-    )
-
-
-def make_schedule(
-    optimizer: torch.optim.Optimizer, settings: TrainingSection, steps: int, start: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """Warm-up, then decay to zero; a pure function of the step, so resuming needs no state."""
-    import transformers
-
-    for group in optimizer.param_groups:
-        group["initial_lr"] = settings.learning_rate
-    warmup = math.ceil(settings.warmup * steps)
-    last = start - 1
-    if settings.schedule == "polynomial":
-        return transformers.get_polynomial_decay_schedule_with_warmup(
-            optimizer, warmup, steps, lr_end=0.0, power=1.0, last_epoch=last
-        )
-    if settings.schedule == "linear":
-        return transformers.get_linear_schedule_with_warmup(optimizer, warmup, steps, last)
-    return transformers.get_constant_schedule_with_warmup(optimizer, warmup, last)
-
-
-def _seed(*parts: int) -> int:
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")

@@ -163,6 +163,52 @@ def test_a_value_that_cannot_be_converted_is_named_by_its_row(tmp_path, before):
     assert "often" in str(error) and "INTEGER" in str(error)
 
 
+@pytest.mark.parametrize("label", [0.5, -0.6, 1.000001])
+def test_a_label_between_two_classes_is_refused_and_never_rounded(tmp_path, label):
+    rows = pairs(label=[0.0, -1.0, 1.0, label, None, 0.0])
+    error = refused(PAIRS, tmp_path, **both(tmp_path, rows))
+    place = (error.task, error.split, error.column, error.row)
+    assert place == ("pairs", "train", "label", 3)
+    assert re.search(rf"value '{label}'.*expected a whole number", str(error))
+
+
+def test_whole_numbers_may_be_kept_as_fractions(tmp_path):
+    rows = pairs(label=[0.0, 1.0, -1.0, None, 1.0, 0.0])
+    facts, made = run(PAIRS, tmp_path, **both(tmp_path, rows))
+    assert [row["label"] for row in made["train"]] == [0, 1, 1, 0]
+    assert facts["splits"]["train"]["dropped"] == {"unlabelled": 2}
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u00a0", "\u3000\n"])
+def test_white_space_alone_is_no_text(tmp_path, text):
+    rows = pairs(a=["first", text, f"{text}fine", None, "last", "."])
+    facts, made = run(PAIRS, tmp_path, **both(tmp_path, rows))
+    assert facts["splits"]["train"]["dropped"] == {"empty text": 2}
+    assert [row["text"] for row in made["train"]] == ["first", f"{text}fine", "last", "."]
+
+
+def test_a_question_that_lacks_a_candidate_is_dropped_and_counted(tmp_path):
+    rows = {"q": ["?"] * 3, "c": [["a", "b"], ["a", None], [None, None]], "label": [0, 0, 1]}
+    facts, made = run(CHOICE, tmp_path, train=write(tmp_path / "t.parquet", rows))
+    assert facts["splits"]["train"]["dropped"] == {"missing candidate": 2}
+    assert [row["choices"] for row in made["train"]] == [["a", "b"]]
+
+
+@pytest.mark.parametrize("name", catalogue.TASKS)
+def test_a_row_of_nulls_is_dropped_and_counted(tmp_path, name):
+    good = sample(name, "train", 40, 1)
+    nulls = pa.Table.from_pylist([{}], schema=good.schema)
+    task = catalogue.get(name)
+    raw = task.dataset.slices["train"].split
+    counts = []
+    for table in (good, pa.concat_tables([nulls, good])):
+        (folder := tmp_path / str(len(counts))).mkdir()
+        facts = normalize(task, {raw: write(folder / "raw.parquet", table)}, folder)
+        counts.append([sum(split[key] for split in facts["splits"].values()) for key in (
+            "rows_in", "rows")])  # fmt: skip
+    assert counts[1] == [counts[0][0] + 1, counts[0][1]]
+
+
 @pytest.mark.parametrize("start", [0, 5, 99, -1])
 def test_an_answer_that_does_not_stand_at_its_place_is_refused(tmp_path, start):
     spans = [[{"text": "blue", "start": 4}], [], [{"text": "blue", "start": start}]]

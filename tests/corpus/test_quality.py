@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,25 @@ def test_repeated_rows_are_counted_and_shown(tmp_path, times, passed):
     assert found.rows[0]["text"] == "again" and found.rows[0]["times"] == times
 
 
+def test_many_duplicates_are_counted_exactly_over_batches_and_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "FILE_ROWS", 2 * shards.BATCH_ROWS)
+    said = [f"text {i % 7}" if i % 3 == 0 else f"alone {i}" for i in range(30_000)]
+    found = check("duplicates", tmp_path, texts(30_000, text=said))
+    assert len(shards.files(tmp_path, "train")) == 2
+    extra = len(said) - len(set(said))
+    assert found.numbers == {"duplicates": extra, "share": extra / 30_000} and not found.passed
+    most = Counter(said).most_common(5)  # of equally many those that come first
+    assert [(row["text"], row["times"]) for row in found.rows] == most
+    assert [row["id"] for row in found.rows] == [str(said.index(text)) for text, _ in most]
+
+
+def test_the_candidates_and_their_order_tell_questions_apart(tmp_path):
+    choices = [["a", "b"], ["b", "a"], ["ab"], ["a", "b"], ["a", "", "b"]]
+    rows = [{"text": "", "query": "which?", "choices": each, "label": 0} for each in choices]
+    found = check("duplicates", tmp_path, rows, task=replace(SST2, family="commonsense"))
+    assert found.numbers["duplicates"] == 1 and [row["id"] for row in found.rows] == ["0"]
+
+
 def test_equal_texts_with_other_questions_are_no_duplicates(tmp_path):
     rows = texts(text=["same"] * 100, query=[f"question {i}" for i in range(100)])
     assert check("duplicates", tmp_path, rows).numbers["duplicates"] == 0
@@ -110,6 +130,13 @@ def test_a_row_with_nothing_to_read_is_found_in_any_split(tmp_path):
     assert not found.passed and [row["id"] for row in found.rows] == ["1"]
 
 
+def test_of_many_empty_rows_the_first_five_are_shown(tmp_path):
+    folder(tmp_path, texts(9, text=["\n"] * 9), "validation")
+    found = check("empty_text", tmp_path, texts(10_000, text=["fine"] * 9_997 + [" "] * 3))
+    assert found.numbers == {"rows": 12} and not found.passed
+    assert [row["id"] for row in found.rows] == ["9997", "9998", "9999", "0", "1"]
+
+
 def test_a_description_tells_classes_lengths_and_a_few_rows(bench):
     made = bench.shards("sst2")
     said = describe(catalogue.get("sst2"), made.path)
@@ -119,6 +146,14 @@ def test_a_description_tells_classes_lengths_and_a_few_rows(bench):
     assert (said["text_length"]["min"], said["text_length"]["max"]) == (min(lengths), max(lengths))
     assert [row["id"] for row in said["rows"]] == train["id"].to_pylist()[:5]
     assert all(value is not None for row in said["rows"] for value in row.values())
+
+
+def test_text_lengths_are_those_of_all_rows(tmp_path):
+    lengths = [1] * 9_000 + [50] * 6_000 + [400] * 4_000 + [9_000] * 1_000
+    folder(tmp_path, texts(20_000, text=["é" * length for length in lengths]))
+    said = describe(SST2, tmp_path)
+    assert said["text_length"] == {"min": 1, "median": 50, "p95": 400, "max": 9_000}
+    assert said["classes"] == {"negative": 10_000, "positive": 10_000}
 
 
 def test_long_texts_are_shown_cut(tmp_path):

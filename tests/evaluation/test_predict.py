@@ -65,25 +65,25 @@ def test_a_window_without_passage_has_no_span():
     assert text == "" and score < -1e30
 
 
-class Always(torch.nn.Module):
-    """A span head that likes the no-answer position, or the passage's first token, best."""
+def always(none: float):
+    """A reading head that gives the no-answer position this logit and every other one 0."""
 
-    def __init__(self, none: float) -> None:
-        super().__init__()
-        self.none = none
+    def logits(_head: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        out = torch.zeros(len(inputs["lengths"]), int(inputs["lengths"].max()), 2)
+        out[:, 0] = none
+        return out
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(*states.shape[:2], 2)
-        logits[:, 0] = self.none
-        return logits
+    return logits
 
 
 @pytest.mark.parametrize(("name", "none", "empty"), [
     ("squad_v2", 1.0, True), ("squad_v2", -1.0, False), ("squad", 1.0, False),
 ])  # fmt: skip
-def test_no_answer_is_given_only_where_it_is_allowed_and_scores_higher(bench, name, none, empty):
+def test_no_answer_is_given_only_where_it_is_allowed_and_scores_higher(
+    bench, monkeypatch, name, none, empty
+):
     model = model_for(bench, name)
-    model.heads["mrc"] = Always(none)
+    monkeypatch.setattr(model, "logits", always(none))
     made = run(bench, model, name)
     assert all((said == "") == empty for said in made.predicted)
 
@@ -174,6 +174,21 @@ def test_training_mode_is_restored_after_an_error(bench):
     with pytest.raises(RuntimeError):
         run(bench, model, "sst2")
     assert model.training
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_prediction_can_be_stopped_before_any_batch(bench, stop):
+    model, batches = model_for(bench, "sst2"), []
+    model.train()
+
+    def before() -> None:
+        batches.append(len(batches))
+        if len(batches) == stop:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(bench, model, "sst2", batch_tokens=1, before_batch=before)
+    assert len(batches) == stop and model.training
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):

@@ -1,4 +1,4 @@
-"""Decontamination: what the overlap report flags never reaches a mixture."""
+"""A recipe's mixture: rows that the overlap report flags stay out; budgets, caps and weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench import LENGTHS
 
 from muppet_dag import catalogue, pipeline, samples
 from muppet_dag.corpus.sources import DirectorySource
-from muppet_dag.errors import MuppetError
+from muppet_dag.errors import BadConfig, MuppetError
 from muppet_dag.manifest import Store, lineage
 from muppet_dag.recipes import MixtureSection, ModelSection, Recipe, TasksSection, load
 
@@ -78,6 +78,15 @@ def test_flagged_rows_lose_all_their_windows_and_the_manifest_counts_them(store:
     assert ("overlap/all", report.version) in {each[1:3] for each in lineage(clean.path)}
 
 
+def test_a_cap_counts_what_is_left(store: Store) -> None:
+    pipeline.make_overlap(store)
+    clean = pipeline.make_mixture(store, RECIPE, "tiny-bert")
+    capped = replace(RECIPE, name="capped", mixture=replace(RECIPE.mixture, caps={"squad": 15}))
+    few = pipeline.make_mixture(store, capped, "tiny-bert")
+    assert few.facts["rows_by_task"] == {**clean.facts["rows_by_task"], "squad": 15}
+    assert rows(store, few, "squad") < rows(store, clean, "squad")
+
+
 def test_a_mixture_without_a_report_is_refused_and_told_what_to_do(store: Store) -> None:
     with pytest.raises(MuppetError, match=r"materialize overlap, or set mixture\.decontaminate"):
         pipeline.make_mixture(store, RECIPE, "tiny-bert")
@@ -105,9 +114,36 @@ def test_a_report_that_never_saw_a_task_is_refused(store: Store) -> None:
         pipeline.make_mixture(store, RECIPE, "tiny-bert")
 
 
+def test_steps_take_the_place_of_epochs_where_they_can(store: Store) -> None:
+    assert pipeline.make_mixture(store, DIRTY, "tiny-bert", steps=3).facts["steps"] == 3
+    with pytest.raises(BadConfig, match=r"'dirty' with steps = 0: .*greater than 0"):
+        pipeline.make_mixture(store, DIRTY, "tiny-bert", steps=0)
+    whole = replace(DIRTY, mixture=replace(DIRTY.mixture, batching="sequential"))
+    assert pipeline.make_mixture(store, whole, "tiny-bert").facts["epochs"] == 1
+    with pytest.raises(BadConfig, match=r"'dirty' with steps = 3: sequential .* give epochs"):
+        pipeline.make_mixture(store, whole, "tiny-bert", steps=3)
+
+
+def test_weights_go_with_the_tasks_of_the_recipe_even_if_one_has_no_tokens(store: Store) -> None:
+    def weighed(*names: str) -> Recipe:
+        weights = replace(DIRTY.mixture, strategy="weights", weights=dict.fromkeys(names, 1.0))
+        include = (*TASKS, "sst2")  # which has no tokens here
+        return replace(DIRTY, mixture=weights, tasks=replace(DIRTY.tasks, include=include))
+
+    made = pipeline.make_mixture(store, weighed(*TASKS, "sst2"), "tiny-bert")
+    assert made.facts["left_out"] == ["sst2"]
+    assert made.facts["shares"]["rte"] == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(BadConfig, match="does not name sst2"):
+        pipeline.make_mixture(store, weighed(*TASKS), "tiny-bert")
+    with pytest.raises(BadConfig, match="names cola, not among"):
+        pipeline.make_mixture(store, weighed(*TASKS, "sst2", "cola"), "tiny-bert")
+
+
 def test_fine_tuning_takes_the_training_split_as_it_is(tmp_path: Path) -> None:
     assert not RECIPE.finetune.mixture.decontaminate
     path = tmp_path / "wrong.toml"
     path.write_text("[mixture]\nsteps = 1\n[finetune.mixture]\nsteps = 1\ndecontaminate = true\n")
-    with pytest.raises(MuppetError, match=r"finetune\.mixture: .*training split as it is"):
+    with pytest.raises(
+        MuppetError, match=r"finetune\.mixture: decontaminate is for \[mixture\] alone"
+    ):
         load(path)

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from muppet_dag.errors import MuppetError
-from muppet_dag.evaluation.predict import to_tensors
 from muppet_dag.mixture.batch import Tokens, collate
 from muppet_dag.model.multitask import MultiTaskModel, copy_tokenizer, load, saved_heads
 from muppet_dag.model.spec import HeadSpec
@@ -26,7 +25,7 @@ TASK = {"sst2": "sst2", "stsb": "stsb", "commonsense": "arc_easy", "mrc": "squad
 
 def inputs(bench, head: str, base: str) -> dict[str, torch.Tensor]:
     tokens = Tokens(bench.tokens(TASK[head], base).path, "train")
-    return to_tensors(collate("x", tokens, range(6), 0), torch.device("cpu"))
+    return collate("x", tokens, range(6)).tensors()
 
 
 def say(model: MultiTaskModel, bench, head: str, base: str) -> torch.Tensor:
@@ -82,7 +81,8 @@ def test_a_saved_encoder_decoder_generates_in_transformers(bench, saved):
         pytest.skip("an encoder")
     theirs, info = BartForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"]
-    ids = inputs(bench, "sst2", base)["input_ids"][:1]
+    given = inputs(bench, "sst2", base)
+    ids = given["input_ids"][None, : int(given["lengths"][0])]
     model.eval()
     both = [m.generate(ids, max_new_tokens=5, do_sample=False) for m in (model.backbone, theirs)]
     assert torch.equal(*both)
@@ -176,13 +176,37 @@ def test_dropout_is_what_is_asked_for(bench):
 def test_padding_does_not_change_what_a_model_says(bench, saved):
     base, model, _ = saved
     tokens = Tokens(bench.tokens("sst2", base).path, "train")
-    width = tokens.column("width")
-    short = int(width.argmin())
-    batches = [collate("x", tokens, rows, 0) for rows in ([short], [short, int(width.argmax())])]
+    lengths = collate("x", tokens, range(len(tokens))).lengths
+    short, wide = int(lengths.argmin()), int(lengths.argmax())
     model.eval()
     with torch.inference_mode():
-        said = [model.logits("sst2", to_tensors(b, torch.device("cpu")))[0] for b in batches]
-    torch.testing.assert_close(*said, rtol=0, atol=1e-5)
+        alone, beside = (
+            model.logits("sst2", collate("x", tokens, rows).tensors())[0]
+            for rows in ([short], [short, wide])
+        )
+    torch.testing.assert_close(alone, beside, rtol=0, atol=1e-5)
+
+
+def test_a_gathered_state_is_written_like_the_models_own(saved, tmp_path):
+    """Gathering copies weights that are one, such as BART's words in and out."""
+    _, model, folder = saved
+    gathered = {name: value.clone() for name, value in model.state_dict().items()}
+    other = load(folder, SPECS)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.save(tmp_path, gathered)
+    files = [path.name for path in folder.glob("*.safetensors")]
+    assert len(files) == 2
+    for name in files:
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_frozen_pooler_is_all_that_is_not_trained(saved):
+    base, model, _ = saved
+    frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
+    pooler = {"backbone.pooler.dense.weight", "backbone.pooler.dense.bias"}
+    assert frozen == (pooler if base == "tiny-bert" else set())
 
 
 def test_head_specs_are_plain_json(saved):

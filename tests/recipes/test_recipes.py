@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ GOOD = """
 [mixture]
 steps = 10
 """
+R4F = "[training]\nregularizer = 'r4f'"
 
 
 def write(folder: Path, text: str = GOOD, name: str = "mine") -> Path:
@@ -78,8 +80,82 @@ def test_what_is_wrong_is_refused_by_its_key(tmp_path, text, key):
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path):
-    with pytest.raises(BadConfig, match=r"(?s)mixture\.slots.*training\.momentum"):
-        load(tmp_path, GOOD + "slots = 3\n[training]\nmomentum = 0.9")
+    with pytest.raises(BadConfig, match=r"(?s)mixture\.slots.*training\.moment:"):
+        load(tmp_path, GOOD + "slots = 3\n[training]\nmoment = 0.9")
+    text = GOOD + "slot_rows = 0\nlimit = 5\n[training]\nwarmup = 2.0\npatience = -1"
+    with pytest.raises(BadConfig) as caught:
+        load(tmp_path, text)
+    for said in ("mixture: slot_rows must", "limit does", "training: patience must", "warmup must"):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "said"),
+    [
+        ("strategy = 'temperature'\nsteps = 1", "strategy 'temperature' needs temperature"),
+        ("strategy = 'proportional'\nsteps = 1", "strategy 'proportional' needs limit"),
+        ("strategy = 'weights'\nsteps = 1", "strategy 'weights' needs weights"),
+        ("limit = 9\nsteps = 1", "limit does nothing with strategy 'natural'"),
+        ("strategy = 'equal'\nlimit = 9\nsteps = 1", "limit does nothing with strategy 'equal'"),
+        ("temperature = 2.0\nsteps = 1", "temperature does nothing with strategy 'natural'"),
+        ("weights.rte = 1\nsteps = 1", "weights does nothing with strategy 'natural'"),
+        ("strategy = 'weights'\nweights.rte = 0\nsteps = 1", "weights.rte must be greater than 0"),
+        ("strategy = 'weights'\nweights.rte = nan\nsteps = 1", "weights.rte must be greater than"),
+        ("caps.rte = -1\nsteps = 1", "caps.rte must be greater than 0"),
+        ("batching = 'sequential'\nsteps = 1", "sequential batching goes through whole tasks"),
+        ("steps = 1\nepochs = 1", "the budget is either steps or epochs"),
+        ("slot_rows = 1", "the budget is either steps or epochs"),
+    ],
+)
+def test_a_contradiction_in_a_mixture_is_told_under_its_table(tmp_path, mixture, said):
+    for table, rest in (("mixture", ""), ("finetune.mixture", GOOD)):
+        with pytest.raises(BadConfig, match=rf"mine\.toml: {table}: {re.escape(said)}"):
+            load(tmp_path, f"{rest}[{table}]\n{mixture}")
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [
+        ("r3f_lambda = -1.0", "r3f_lambda must be at least 0"),
+        ("clip_norm = -1.0", "clip_norm must be at least 0"),
+        ("patience = -1", "patience must be at least 0"),
+        ("ema = 1.0", "ema must be at least 0 and below 1"),
+        ("momentum = 1.5", "momentum must be at least 0 and below 1"),
+        ("betas = [0.9, 1.0]", "betas must be at least 0 and below 1, not [0.9, 1.0]"),
+        ("r3f_epsilon = 0", "r3f_epsilon must be greater than 0"),
+        ("learning_rate = inf", "learning_rate must be greater than 0, not inf"),
+        ("slots_per_pass = 0", "slots_per_pass must be greater than 0"),
+        ("keep_every = 0", "keep_every must be greater than 0"),
+        ("timeout_minutes = 0", "timeout_minutes must be greater than 0"),
+    ],
+)
+def test_a_bad_training_value_is_told_under_its_table(tmp_path, training, said):
+    for table in ("training", "finetune.training"):
+        with pytest.raises(BadConfig, match=rf"mine\.toml: {table}: {re.escape(said)}"):
+            load(tmp_path, f"{GOOD}[{table}]\n{training}")
+
+
+def test_fine_tuning_leaves_no_row_out(tmp_path):
+    text = GOOD + "[finetune.mixture]\nsteps = 1\ndecontaminate = true"
+    with pytest.raises(BadConfig, match=r"finetune\.mixture: decontaminate is for \[mixture\]"):
+        load(tmp_path, text)
+
+
+def test_r4f_is_refused_with_summaries_wherever_they_come_from(tmp_path):
+    model = GOOD + "[model]\narchitecture = 'encoder-decoder'\n"
+    with pytest.raises(BadConfig, match=r"mine\.toml: training\.regularizer: r4f"):
+        load(tmp_path, model + "[tasks]\nfamilies = ['summarization']\n" + R4F)
+    for text, key in [
+        ("[tasks]\ninclude = ['xsum']\n" + R4F, "'mine': training"),
+        ("[finetune]\ntasks = ['xsum']\n" + R4F.replace("[", "[finetune."), "finetune.training"),
+    ]:
+        with pytest.raises(BadConfig, match=rf"{key}\.regularizer: r4f"):
+            load(tmp_path, model + text).select(TASKS)
+
+
+def test_a_date_is_no_number(tmp_path):
+    with pytest.raises(BadConfig, match="seed: Input should be a valid integer"):
+        load(tmp_path, "seed = 2024-01-01" + GOOD)
 
 
 @pytest.mark.parametrize("text", ["steps = ", "[mixture\nsteps = 1", "\x00"])
@@ -120,12 +196,18 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    "text", ["[tasks]\ninclude = ['sst3']", "[tasks]\nexclude = ['sst3']",
-             "[finetune]\ntasks = ['sst3']"],
-)  # fmt: skip
-def test_an_unknown_task_in_any_list_is_refused(tmp_path, text):
+    ("text", "key"),
+    [
+        ("[tasks]\ninclude = ['sst3']", "tasks.include"),
+        ("[tasks]\nexclude = ['sst3']", "tasks.exclude"),
+        ("[finetune]\ntasks = ['sst3']", "finetune.tasks"),
+        ("caps.sst3 = 5", "mixture.caps"),
+        ("strategy = 'weights'\nweights.sst3 = 5", "mixture.weights"),
+    ],
+)
+def test_an_unknown_task_in_any_list_is_refused(tmp_path, text, key):
     recipe = load(tmp_path, GOOD + text)
-    with pytest.raises(BadConfig, match="'mine': unknown task 'sst3'"):
+    with pytest.raises(BadConfig, match=f"'mine': {key}: unknown task 'sst3'"):
         recipe.select(TASKS)
 
 
@@ -138,7 +220,7 @@ def test_an_encoder_with_a_summarization_task_is_refused(tmp_path, text):
 
 def test_a_held_out_task_is_refused_in_a_mixture_and_welcome_downstream(tmp_path):
     recipe = load(tmp_path, GOOD + "[tasks]\ninclude = ['rte', 'piqa']")
-    with pytest.raises(BadConfig, match="'mine': task 'piqa' is for evaluation only"):
+    with pytest.raises(BadConfig, match=r"tasks\.include: task 'piqa' is for evaluation only"):
         recipe.select(TASKS)
     chosen = load(tmp_path, GOOD + "[finetune]\ntasks = ['piqa']").select(TASKS)
     assert chosen and not any(TASKS[name].held_out for name in chosen)

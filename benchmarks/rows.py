@@ -1,0 +1,150 @@
+"""Token rows of single-sequence tasks to train on: real ones, or made up of like lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from muppet_dag.evaluation.predictions import TaskFiles
+from muppet_dag.model.spec import HeadSpec
+
+SEED = 20210111
+#: Made-up tasks: how many, and the median length of the first and the last (tokens).
+TASKS, SHORTEST, LONGEST, MOST = 18, 14, 240, 512
+
+_MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+           "intermediate_size": 1536, "vocab_size": 30_522}  # fmt: skip
+_BASE = {"vocab_size": 50_265, "max_position_embeddings": 514, "type_vocab_size": 1}
+#: Shapes of models: their type, and what differs from its configuration's defaults.
+SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+    "minilm": ("bert", _MINILM),
+    "roberta-base": ("roberta", _BASE),
+    "roberta-large": (
+        "roberta",
+        {**_BASE, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+         "intermediate_size": 4096},
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A model's folder, and tasks whose training tokens are all there is to train on."""
+
+    model: Path
+    tasks: tuple[TaskFiles, ...]
+
+    def dataset(self) -> Any:
+        """The same rows as one ``datasets.Dataset``: input_ids, label, task (its number)."""
+        import datasets
+
+        parts = []
+        for number, task in enumerate(self.tasks):
+            table = _read(Path(task.tokens)).select(["input_ids", "label"])
+            parts.append(table.append_column("task", pa.array([number] * len(table), pa.int64())))
+        return datasets.Dataset(pa.concat_tables(parts).combine_chunks())
+
+
+def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
+    """Rows of every classification task that has data, in proportion to their sizes there."""
+    from muppet_dag import catalogue, pipeline
+    from muppet_dag.errors import MuppetError
+    from muppet_dag.manifest import Store
+    from muppet_dag.recipes import MixtureSection, Recipe
+
+    store, source = Store(home / "store"), pipeline.open_source(str(data), Store(home / "store"))
+    recipe, base = Recipe(name="benchmark", mixture=MixtureSection(epochs=1)), str(model)
+    folder, found = pipeline.make_base(store, base).path, {}
+    for task in catalogue.TASKS.values():
+        if task.family != "classification" or task.regression or task.held_out:
+            continue
+        try:
+            pipeline.make_shards(store, source, task)
+        except MuppetError:  # no rows of this task here
+            continue
+        found[task] = pipeline.make_tokens(store, recipe, base, task)
+    whole = sum(tokens.facts["splits"]["train"]["rows"] for tokens in found.values())
+    draw, files = np.random.default_rng(SEED), []
+    for task, tokens in found.items():
+        table = _read(tokens.path)
+        count = max(1, round(total * len(table) / whole))
+        chosen = np.sort(draw.choice(len(table), min(count, len(table)), replace=False))
+        target = home / "rows" / task.name
+        files.append(_write(target, table.take(pa.array(chosen)), len(task.classes)))
+    return Rows(folder, tuple(files))
+
+
+def made(home: Path, model: Path, *, total: int) -> Rows:
+    """Random tokens; the tasks' median lengths are spread over what real tasks have, and so are
+    their sizes."""
+    import transformers
+
+    from muppet_dag.corpus.tokenize import schema
+
+    vocabulary = transformers.AutoConfig.from_pretrained(model).vocab_size
+    draw, files = np.random.default_rng(SEED), []
+    sizes = draw.permutation(np.geomspace(1, 20, TASKS))
+    sizes = np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int)
+    for number, median in enumerate(np.geomspace(SHORTEST, LONGEST, TASKS)):
+        lengths = draw.lognormal(np.log(median), 0.5, sizes[number]).astype(int).clip(4, MOST)
+        ids = draw.integers(5, vocabulary, lengths.sum()).astype(np.uint16)
+        table = _table(schema(pa.uint16()), ids, lengths, draw.integers(0, 2, len(lengths)))
+        files.append(_write(home / "rows" / f"task_{number:02}", table, classes=2))
+    return Rows(model, tuple(files))
+
+
+def model_of(shape: str, folder: Path) -> Path:
+    """An encoder of a shape of ``SHAPES`` with random weights, and a tokenizer that can pad."""
+    import tokenizers
+    import transformers
+
+    kind, differs = SHAPES[shape]
+    config = transformers.AutoConfig.for_model(kind, **differs)
+    transformers.set_seed(SEED)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    words = {"[PAD]": config.pad_token_id, "[UNK]": 1 - config.pad_token_id}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(folder)
+    return folder
+
+
+def _table(schema: pa.Schema, ids: np.ndarray, lengths: np.ndarray, labels: np.ndarray) -> pa.Table:
+    """Single texts as a token file has them."""
+    count, small = len(lengths), lengths.astype(np.uint16)
+    one = pa.array(np.arange(count + 1, dtype=np.int32))
+    ends = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
+    given = {
+        "example": np.arange(count, dtype=np.int32),
+        "input_ids": pa.ListArray.from_arrays(ends, pa.array(ids)),
+        "lengths": pa.ListArray.from_arrays(one, pa.array(small)),
+        "second": pa.ListArray.from_arrays(one, pa.array(small)),
+        "label": labels.astype(np.int32),
+        "width": small,
+        "sequences": np.ones(count, np.uint16),
+        "target_length": np.zeros(count, np.uint16),
+        "tokens": lengths.astype(np.int32),
+    }
+    columns = [given[f.name] if f.name in given else pa.nulls(count, f.type) for f in schema]
+    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
+
+
+def _write(folder: Path, table: pa.Table, classes: int) -> TaskFiles:
+    folder.mkdir(parents=True)
+    table = table.combine_chunks()
+    with pa.ipc.new_file(str(folder / "train.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    head = HeadSpec(folder.name, "classification", classes)
+    return TaskFiles(
+        name=folder.name, family="classification", head=head, metrics=("accuracy",),
+        tokens=str(folder), shards=str(folder),
+    )  # fmt: skip
+
+
+def _read(tokens: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(tokens / "train.arrow"))).read_all()
