@@ -2,6 +2,7 @@
 
 Each linear layer of a head works with W / sigma(W), sigma being the largest singular value, so
 that the head's Lipschitz constant is at most 1 (tanh and dropout in evaluation add nothing).
+fairseq normalises a head's last layer only, which bounds that layer but not the head.
 sigma = u^T W v follows the weights by power iteration (Miyato et al. 2018, alg. 1). It is started
 exactly, advanced once a step whatever a worker has to do in it, and kept in checkpoints, so that
 neither the number of workers nor a resume changes a thing.

@@ -246,6 +246,7 @@ class TrainingSection(Section):
     fraction = ("label_smoothing", "warmup", "dropout", "weight_decay", "momentum", "ema")
     #: What is done on the side: with another value the weights come out the same.
     aside: ClassVar[tuple[str, ...]] = (
+        "sharding",
         "checkpoint_every",
         "keep",
         "keep_every",

@@ -24,10 +24,11 @@ def measured(*words: str) -> tuple[list[str], dict[str, int]]:
 
 
 @pytest.mark.slow
-def test_two_gigabytes_of_text_take_less_than_half_of_it():
-    _, figures = measured("--synthetic", "2")
-    assert figures["tasks"] == 2 and figures["rows"] > 10_000_000
-    assert figures["peak_mb"] < 1000
+@pytest.mark.timeout(1200)
+def test_a_gigabyte_of_text_is_never_all_in_memory():
+    _, figures = measured("--synthetic", "1")
+    assert figures["tasks"] == 2 and figures["rows"] > 5_000_000
+    assert figures["peak_mb"] < 900
 
 
 def test_tasks_without_data_are_named_with_the_reason(bench):

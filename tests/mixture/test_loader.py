@@ -63,9 +63,9 @@ def test_all_steps_come_in_order_with_the_rows_of_the_table(mixture, paths, whol
     assert used == table
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=120)
 @given(
-    number=st.integers(0, STEPS_AT_LEAST - 1), world=st.integers(1, 9), per_pass=st.integers(1, 8),
+    number=st.integers(0, STEPS_AT_LEAST - 1), world=st.integers(1, 7), per_pass=st.integers(1, 4),
     even=st.booleans(),
 )  # fmt: skip
 def test_workers_share_out_the_passes_of_every_step(

@@ -75,6 +75,26 @@ def probabilities(model, head: str, inputs: dict[str, Tensor], z: Tensor | float
             for row, at in zip(out, allowed, strict=True)]  # fmt: skip
 
 
+def test_an_encoder_decoder_that_understands_has_noise_on_the_encoders_side(bart):
+    inputs = SLOTS["three"]
+    made = padded(inputs, passes.PAD)
+    read = torch.cat([torch.full_like(made["input_ids"][:, :1], 3), made["input_ids"][:, :-1]], 1)
+    rows, last = torch.arange(len(read)), inputs["lengths"] - 1
+    said = []
+    for z in (0.0, draw("uniform", inputs)):
+        states = bart.backbone.model(
+            inputs_embeds=bart.backbone.model.encoder.embed_tokens(made["input_ids"]) + z,
+            attention_mask=made["attention_mask"], decoder_input_ids=read, use_cache=False,
+        ).last_hidden_state  # fmt: skip
+        said.append(bart.heads["three"](states[rows, last]).softmax(-1))
+    x, y = said
+    term = (x * (x / y).log()).sum(1) + (y * (y / x).log()).sum(1)
+    torch.manual_seed(5)
+    found, _ = bart.losses([("three", inputs)], training())[0]
+    expected = LAMBDA * term - x[rows, inputs["labels"]].log()
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
 def words(model, made: dict[str, Tensor], inputs: dict[str, Tensor], z: Tensor | float) -> Tensor:
     target = [t.tolist() for t in inputs["target"].split(inputs["target_lengths"].tolist())]
     width = max(map(len, target))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,8 @@ from muppet_dag.training.__main__ import main, run
 from muppet_dag.training.engine import Engine
 from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job, Prediction
+from muppet_dag.training.launch import command, environment
+from muppet_dag.training.launch import run as launch
 from muppet_dag.training.trainer import Interrupted, Trainer
 
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -330,6 +336,41 @@ def test_asked_to_stop_in_a_long_step_it_drops_it_and_goes_on_later(
     run(job, ALONE)
     assert weights(tmp_path / "stopped" / "model") == weights(tmp_path / "through" / "model")
     assert same_on_any_machine(tmp_path / "stopped") == same_on_any_machine(tmp_path / "through")
+
+
+def test_it_goes_on_with_more_workers_and_sharded(bench, tmp_path):
+    """What one worker left in a checkpoint, two take up, each with half of the weights."""
+    settings = {"checkpoint_every": 4, "dropout": 0.1, "ema": 0.5}
+    run(bench.job(tmp_path / "through", "sst2", "squad", **settings), ALONE)
+    run_part(bench.job(tmp_path / "moved", "sst2", "squad", **settings))
+    job = bench.job(tmp_path / "moved", "sst2", "squad", sharding="fsdp", **settings)
+    job.write(tmp_path / "moved" / "job.json")
+    launch([tmp_path / "moved" / "job.json"], 2)
+    for file in ("model.safetensors", "heads.safetensors"):
+        one, other = (load_file(tmp_path / n / "model" / file) for n in ("through", "moved"))
+        assert furthest(one, other) < 1e-5
+    one, other = losses(tmp_path / "through"), losses(tmp_path / "moved")
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+def test_workers_stop_together_within_seconds(bench, tmp_path, sharding):
+    said = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=64, steps=60)
+    job = bench.job(tmp_path, "sst2", "squad", mixture=said, sharding=sharding, checkpoint_every=1)
+    job.write(tmp_path / "job.json")
+    env = {**os.environ, **environment(2)}
+    child = subprocess.Popen(command([tmp_path / "job.json"], 2), env=env, stderr=subprocess.PIPE,
+                             text=True)  # fmt: skip
+    while not list((tmp_path / "checkpoints").glob("step-*")):
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    asked = time.monotonic()
+    child.send_signal(signal.SIGTERM)
+    _, told = child.communicate()
+    assert time.monotonic() - asked < 20
+    assert told.count("run again to resume") == 2 and child.returncode != 0
+    assert not (tmp_path / "model").exists()
 
 
 def same_on_any_machine(output: Path) -> list[dict]:

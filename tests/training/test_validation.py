@@ -283,6 +283,11 @@ def test_workers_that_share_the_tasks_say_what_one_alone_does(bench, tmp_path, s
         launch([output / "job.json"], workers)
         said.append((validated(output), facts(output)))
     (alone, one), (together, other) = said
+    for file in ("model.safetensors", "heads.safetensors"):  # the best averages
+        first, second = (load_file(tmp_path / n / "model" / file) for n in ("1", "2"))
+        assert first.keys() == second.keys()
+        for name in first:
+            torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-4)
     assert alone.keys() == together.keys() == {4, 9}
     for step, values in alone.items():
         assert values == pytest.approx(together[step], abs=1e-3)
