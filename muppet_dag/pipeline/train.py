@@ -118,10 +118,13 @@ def finetuned_name(recipe: Recipe, default_base: str, initialisation: str, task:
 
 
 def _finetuning(recipe: Recipe) -> dict[str, Any]:
-    """The settings that decide a fine-tuned model, whichever other tasks are tuned beside it."""
+    """What decides a fine-tuned model, whichever other tasks are tuned beside it: the settings, and
+    how rows are drawn, for which there is no mixture artefact to name."""
+    from muppet_dag.mixture import index
+
     settings = {**asdict(recipe.finetune), "training": recipe.finetune.training.decides}
     del settings["tasks"]
-    return settings
+    return {**settings, "mixture_version": index.VERSION}
 
 
 def _finetune_job(

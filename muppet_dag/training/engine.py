@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from muppet_dag.errors import BadConfig
 from muppet_dag.mixture.batch import Batch
 from muppet_dag.model import losses, smoothness
 from muppet_dag.model.multitask import MultiTaskModel, copy_tokenizer, load, saved_heads
@@ -49,6 +50,11 @@ class Engine:
             folder, heads.values(), dropout=self.settings.dropout, seed=self.job.seed,
             packed=packed, r4f=self.settings.regularizer == "r4f",
         )  # fmt: skip
+        if self.settings.packing == "on" and not model.packed:
+            raise BadConfig(
+                f"{self.job.name}: training.packing = \"on\", and {model.backbone.config.model_type} "
+                'models cannot be packed; set it to "auto" or "off"'
+            )
         return model.to(self.device).train()
 
     @property

@@ -37,12 +37,12 @@ class Watchdog:
 
     def __init__(self, store: dist.Store, rank: int, world: int, timeout: timedelta) -> None:
         # A connection of its own: another thread may block in a call on the shared one.
-        self._store, self._rank, self._world = store.clone(), rank, world
+        self._store, self._rank = store.clone(), rank
         self._store.set_timeout(timedelta(seconds=10))
         self._timeout = timeout.total_seconds()
         self._place, self._since = Place(), time.monotonic()
+        self._seen = {each: Place() for each in range(world)}
         self._done = threading.Event()
-        self._tell()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     @contextmanager
@@ -63,27 +63,22 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._done.wait(min(self._timeout / 10, 5)):
-            self._tell()
+            self._exchange()
             if time.monotonic() - self._since > self._timeout:
-                print(explain(self._rank, self._places(), self._timeout), file=sys.stderr)
-                sys.stderr.flush()
+                print(explain(self._rank, self._seen, self._timeout), file=sys.stderr, flush=True)
                 os._exit(HUNG)
 
-    def _tell(self) -> None:
+    def _exchange(self) -> None:
+        """Tell the others where this worker is, and see where they are."""
+        self._seen[self._rank] = self._place
         try:
             self._store.set(f"place/{self._rank}", json.dumps(asdict(self._place)))
+            said = self._store.multi_get([f"place/{rank}" for rank in self._seen])
         except RuntimeError:
-            self._done.set()  # the store is gone, and with it the job: torchrun ends this process
-
-    def _places(self) -> dict[int, Place]:
-        """What each worker has told last; those that cannot be asked are left out."""
-        said = {self._rank: self._place}
-        for rank in range(self._world):
-            try:
-                said[rank] = Place(**json.loads(self._store.get(f"place/{rank}")))
-            except RuntimeError:
-                continue
-        return said
+            # Some have not told yet, or the store has gone with the worker that held it, which
+            # may have ended for the same reason as this one will: what was seen last still holds.
+            return
+        self._seen = {rank: Place(**json.loads(each)) for rank, each in enumerate(said)}
 
 
 def explain(rank: int, places: dict[int, Place], timeout: float) -> str:

@@ -36,11 +36,13 @@ def hang(group: Group, folder: str, where: str) -> None:
 def test_a_worker_that_sleeps_ends_the_job_and_is_named(tmp_path, workers):
     started = time.monotonic()
     codes = gang(workers, hang, str(tmp_path), "between", patience=timedelta(seconds=TIMEOUT_S))
-    assert codes == [HUNG] * workers
-    told = [Path(tmp_path, str(rank)).read_text() for rank in range(workers)]
-    for said in told:
+    # The first to end breaks the others' connections, so that some may end with an error of gloo's.
+    hung = [rank for rank, code in enumerate(codes) if code == HUNG]
+    assert hung and all(codes)
+    for rank in hung:
+        said = Path(tmp_path, str(rank)).read_text()
         assert f"Behind: rank 1 of {workers}" in said and "run again" in said
-    assert "wait in a sum" in told[0] or "wait in the sum of the gradients" in told[0]
+        assert "others wait in a sum" in said or rank == 1
     assert time.monotonic() - started < 120  # most of it is Python's imports
 
 
