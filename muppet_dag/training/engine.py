@@ -51,9 +51,10 @@ class Engine:
             packed=packed, r4f=self.settings.regularizer == "r4f",
         )  # fmt: skip
         if self.settings.packing == "on" and not model.packed:
+            kind = model.backbone.config.model_type
             raise BadConfig(
-                f"{self.job.name}: training.packing = \"on\", and {model.backbone.config.model_type} "
-                'models cannot be packed; set it to "auto" or "off"'
+                f'{self.job.name}: training.packing is "on", and {kind} models cannot be packed. '
+                'Set it to "auto" or "off".'
             )
         return model.to(self.device).train()
 
