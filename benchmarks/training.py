@@ -1,7 +1,7 @@
 """Useful tokens a second of training, against what people write on ``transformers.Trainer``.
 
-``python -m benchmarks.training [DATA --model FOLDER]``. The same encoder, rows, precision, number
-of threads and optimizer for all, one head a task:
+``python -m benchmarks.training [DATA --model FOLDER] [--profile]``. The same encoder, rows,
+precision, number of threads and optimizer for all, one head a task:
 
 - ours: ``muppet_dag.training`` over a natural, heterogeneous mixture;
 - trainer_shuffled: ``transformers.Trainer`` on all rows shuffled, batches of 32 padded to the
@@ -14,7 +14,8 @@ of threads and optimizer for all, one head a task:
 DATA is a folder laid out as the Hub; without it rows are made up whose lengths are drawn like those
 of real tasks, for an encoder of MiniLM's shape with random weights. Each contestant runs in a
 process of its own, for whole runs through its sorted part and at least ``--seconds``. On a GPU
-RoBERTa-base and -large shapes follow, in bfloat16.
+RoBERTa-base and -large shapes follow, in bfloat16. ``--profile`` shows instead which operations
+two steps of ours spend their time in.
 """
 
 from __future__ import annotations
@@ -22,17 +23,23 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.process import fresh
 from benchmarks.rows import Rows, made, model_of, real
 from benchmarks.table import show
 from muppet_dag.recipes import MixtureSection, TrainingSection
 
+if TYPE_CHECKING:
+    from muppet_dag.mixture.loader import Step
+    from muppet_dag.training.trainer import Trainer
+
 SEED = 20210111
 #: About as many tokens a step as eight batches of 32 hold, in slots of 4,096 padded tokens.
 MIXTURE = MixtureSection(slot_tokens=4096, slot_rows=256, slots_per_step=8, epochs=1)
-#: On a GPU, as the recipe ``muppet`` has it.
+#: On a GPU slots are larger, so that its kernels are busy.
 GPU_MIXTURE = MixtureSection(slot_tokens=16_384, slot_rows=512, slots_per_step=16, epochs=1)
 #: Rows of the paper's 46 data sets.
 PAPER_ROWS = 4_800_000
@@ -43,8 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="a folder laid out as the Hub")
     parser.add_argument("--model", type=Path, help="the encoder's folder; needed with DATA")
-    parser.add_argument("--rows", type=int, default=6400, help="training rows in all")
+    parser.add_argument("--rows", type=int, default=60_000, help="training rows in all")
     parser.add_argument("--seconds", type=float, default=60, help="at least, for each contestant")
+    parser.add_argument("--profile", action="store_true", help="of ours, and nothing else")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -52,6 +60,8 @@ def main() -> None:
             rows = real(home, said.data, said.model, total=said.rows)
         else:
             rows = made(home, model_of("minilm", home / "model"), total=said.rows)
+        if said.profile:
+            return profile(home / "profile", rows)
         cpu = contest(home, rows, said.seconds)
         print(json.dumps({"useful_tokens_per_second": cpu, **on_gpu(home, said.seconds)}))
 
@@ -107,6 +117,33 @@ def theirs(folder: Path, rows: Rows, seconds: float, order: str) -> dict[str, fl
 def ours(folder: Path, rows: Rows, seconds: float, mixture: MixtureSection) -> dict[str, float]:
     """The training engine, as a job file has it, over whole steps."""
     from benchmarks.peers import Counter
+
+    trainer, steps = start(folder, rows, mixture)
+    counter = Counter(seconds)
+    for step in steps:
+        trainer.update(step)
+        batches = [batch for each in step.passes for _, batch in each.slots]
+        computed = sum(b.tokens if trainer.model.packed else b.padded_tokens for b in batches)
+        if counter.add(sum(b.tokens for b in batches), computed, sum(len(b.rows) for b in batches)):
+            break
+    values = trainer.progress.take()
+    return {**counter.said(), "utilisation": values.get("train/flops_utilisation", float("nan"))}
+
+
+def profile(folder: Path, rows: Rows) -> None:
+    """Print the operations that two steps take most time in."""
+    import torch
+
+    trainer, steps = start(folder, rows, MIXTURE)
+    with torch.profiler.profile() as profiler:
+        for _, step in zip(range(2), steps, strict=False):
+            trainer.update(step)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(profiler.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=14))
+
+
+def start(folder: Path, rows: Rows, mixture: MixtureSection) -> tuple[Trainer, Iterator[Step]]:
+    """A trainer after its first step, which allocates, and the steps that follow."""
     from muppet_dag.mixture import index
     from muppet_dag.training.group import Group
     from muppet_dag.training.job import Job
@@ -120,20 +157,10 @@ def ours(folder: Path, rows: Rows, seconds: float, mixture: MixtureSection) -> d
         tasks=rows.tasks, training=TrainingSection(), seed=SEED, output=str(folder),
     )  # fmt: skip
     trainer = Trainer(job, Group.start())
-    trainer.report = None
-    trainer.model.train()
-    counter, steps = Counter(seconds), iter(trainer.loader)
-    trainer.update(next(steps))  # the first step allocates, and compiles kernels on a GPU
+    steps = iter(trainer.loader)
+    trainer.update(next(steps))
     trainer.progress.take()
-    counter.start()
-    for step in steps:
-        trainer.update(step)
-        batches = [batch for each in step.passes for _, batch in each.slots]
-        computed = sum(b.tokens if trainer.model.packed else b.padded_tokens for b in batches)
-        if counter.add(sum(b.tokens for b in batches), computed, sum(len(b.rows) for b in batches)):
-            break
-    values = trainer.progress.take()
-    return {**counter.said(), "utilisation": values.get("train/flops_utilisation", float("nan"))}
+    return trainer, steps
 
 
 if __name__ == "__main__":

@@ -83,9 +83,8 @@ class Trainer:
             if self.done > self.saved:
                 self._checkpoint()
             self.checkpoints.wait()
-            raise Interrupted(
-                f"{self.job.name}: stopped after step {self.done}; run again to resume"
-            )
+            said = f"{self.job.name}: stopped after step {self.done}"
+            raise Interrupted(f"{said}; run again to resume")
         return self._save()
 
     # --- One step ---------------------------------------------------------------------------------
@@ -164,8 +163,7 @@ class Trainer:
     def _before(self) -> None:
         """The scores before the first step, and a validation that a stop had cut short."""
         if self.selection.wanted and not self.selection.base:
-            if (found := self._scores()) is not None:
-                self.selection.begin(found)
+            self.selection.begin(self._scores())
         elif self._due(self.settings.validate_every) and self.validated < self.done:
             self._validate()
 
@@ -230,15 +228,15 @@ class Trainer:
             self.progress.restore(said["progress"])
         if self.report:
             self.report.resume(self.done)
-            workers = f"{self.group.world} worker{'s' * (self.group.world > 1)}"
-            self.report.say(f"from step {self.done} on {workers}, {self.group.device}")
+            world, device = self.group.world, self.group.device
+            self.report.say(f"from step {self.done} on {world} worker(s), {device}")
 
     def _save(self) -> Path:
         """Write the finished model beside and rename it: ``output/model`` is whole or not there."""
         self.checkpoints.wait()
         if self.report and self.selection.ends:
-            best = self.selection.best_step
-            self.report.say(f"ends after step {self.done}: no better score than after step {best}")
+            when = f"no better score than after step {self.selection.best_step}"
+            self.report.say(f"ends after step {self.done}: {when}")
         if self.selection.chosen and self.selection.best_step != self.done:
             self.checkpoints.restore_best(self.model, self.ema)
         path, scratch = (Path(self.job.output) / name for name in ("model", ".model"))

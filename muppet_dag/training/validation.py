@@ -94,9 +94,9 @@ class Selection:
         self.best_step, self.waited = 0, 0
         self.best_values: dict[str, float] = {}
 
-    def begin(self, found: Mapping[str, float]) -> None:
-        """Take the scores before the first step."""
-        self.base = self._firsts(found)
+    def begin(self, found: Mapping[str, float] | None) -> None:
+        """Take the scores before the first step, if there was the time for them."""
+        self.base = self._firsts(found) if found else {}
 
     def judge(self, step: int, found: Mapping[str, float]) -> tuple[dict[str, float], bool]:
         """Take the scores after ``step`` steps: what to report, and whether they are the best."""
