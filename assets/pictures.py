@@ -45,7 +45,7 @@ def time_split(metrics: Path) -> dict[str, float]:
         name: sum(line.get(f"time/{name}_ms", 0) for line in lines) for name in (*PHASES, "step")
     }
     whole = sums.pop("step")
-    return {name: value / whole for name, value in sums.items()} if whole else {}
+    return {name: round(value / whole, 4) for name, value in sums.items()} if whole else {}
 
 
 def _by_task(axis: Any, lines: list[dict], bold: str, title: str, prefix: str = "") -> None:

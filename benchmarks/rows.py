@@ -66,15 +66,15 @@ def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
             pipeline.make_shards(store, source, task)
         except MuppetError:  # no rows of this task here
             continue
-        found[task] = pipeline.make_tokens(store, recipe, base, task)
+        found[task.name] = pipeline.make_tokens(store, recipe, base, task)
     whole = sum(tokens.facts["splits"]["train"]["rows"] for tokens in found.values())
     draw, files = np.random.default_rng(SEED), []
-    for task, tokens in found.items():
+    for name, tokens in found.items():
         table = _read(tokens.path)
         count = max(1, round(total * len(table) / whole))
         chosen = np.sort(draw.choice(len(table), min(count, len(table)), replace=False))
-        target = home / "rows" / task.name
-        files.append(_write(target, table.take(pa.array(chosen)), len(task.classes)))
+        classes = len(catalogue.get(name).classes)
+        files.append(_write(home / "rows" / name, table.take(pa.array(chosen)), classes))
     return Rows(folder, tuple(files))
 
 

@@ -31,8 +31,8 @@ def main() -> None:
     """Run both, print a table and a JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=8, help="steps that are timed")
-    parser.add_argument("--slots", type=int, default=8, help="slots of 4,096 tokens in a step")
+    parser.add_argument("--steps", type=int, default=4, help="steps that are timed")
+    parser.add_argument("--slots", type=int, default=2, help="slots of 4,096 tokens in a step")
     parser.add_argument("--sharding", choices=("none", "fsdp"), default="none")
     said = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ DATA is a folder laid out as the Hub; without it rows are made up whose lengths 
 of real tasks, for an encoder of MiniLM's shape with random weights. Each contestant runs in a
 process of its own, for whole runs through its sorted part and at least ``--seconds``. On a GPU
 RoBERTa-base and -large shapes follow, in bfloat16. ``--profile`` shows instead which operations
-two steps of ours spend their time in.
+a step of ours spends its time in.
 """
 
 from __future__ import annotations
@@ -131,13 +131,12 @@ def ours(folder: Path, rows: Rows, seconds: float, mixture: MixtureSection) -> d
 
 
 def profile(folder: Path, rows: Rows) -> None:
-    """Print the operations that two steps take most time in."""
+    """Print the operations that a step takes most time in."""
     import torch
 
     trainer, steps = start(folder, rows, MIXTURE)
     with torch.profiler.profile() as profiler:
-        for _, step in zip(range(2), steps, strict=False):
-            trainer.update(step)
+        trainer.update(next(steps))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(profiler.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=14))
 
