@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -196,14 +196,14 @@ def load(
     dropout: float = 0.1,
     seed: int = 0,
     packed: bool = False,
-    r4f: bool = False,
+    r4f: Collection[str] = (),
 ) -> MultiTaskModel:
     """Load a backbone in float32; heads saved beside it are re-used where name and size agree.
 
     Other heads are made fresh, from ``seed`` and their own name, so that adding a task does not
     change the initial weights of another. ``packed`` models read sequences without padding; one
-    that cannot be (``attention.PACKABLE``) stays padded and says so by its ``packed``. With
-    ``r4f`` the heads are spectrally normalised. Raises MuppetError if a weight of the backbone is
+    that cannot be (``attention.PACKABLE``) stays padded and says so by its ``packed``. Heads
+    named in ``r4f`` are spectrally normalised. Raises MuppetError if a weight of the backbone is
     missing from the file.
     """
     folder, specs = Path(folder), list(specs)
@@ -221,7 +221,7 @@ def load(
         head = make_head(spec, backbone.config.hidden_size, dropout, generator)
         if saved.get(spec.name) == spec:
             head.load_state_dict(_under(f"{spec.name}.", tensors))
-        if r4f:
+        if spec.name in r4f:
             spectral.normalise(head)
         heads[spec.name] = head
     return MultiTaskModel(backbone, heads, {spec.name: spec for spec in specs})

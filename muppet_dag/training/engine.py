@@ -42,13 +42,14 @@ class Engine:
     def _load(self) -> MultiTaskModel:
         """The initial model, to be trained. Heads that no task of the job has stay as they are."""
         folder, heads = Path(self.job.init), {head.name: head for head in self.heads.values()}
+        trained = list(heads)
         heads |= {head.name: head for head in saved_heads(folder) if head.name not in heads}
         # The kernel for packed sequences works in half precision only.
         auto = self.device.type == "cuda" and self.half
         packed = {"on": True, "off": False, "auto": auto}[self.settings.packing]
         model = load(
             folder, heads.values(), dropout=self.settings.dropout, seed=self.job.seed,
-            packed=packed, r4f=self.settings.regularizer == "r4f",
+            packed=packed, r4f=trained if self.settings.regularizer == "r4f" else (),
         )  # fmt: skip
         if self.settings.packing == "on" and not model.packed:
             kind = model.backbone.config.model_type

@@ -14,6 +14,7 @@ from muppet_dag.model.spectral import SpectralLinear
 from muppet_dag.recipes import TrainingSection
 
 R4F = TrainingSection(regularizer="r4f", r3f_epsilon=0.05)
+NAMES = [spec.name for spec in passes.SPECS]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_fresh_layer_is_exact_in_value_and_gradient(shape):
 
 
 def test_every_linear_layer_of_every_head_is_normalised(folder):
-    model = load(folder, passes.SPECS, r4f=True)
+    model = load(folder, passes.SPECS, r4f=NAMES)
     linear = [layer for layer in model.heads.modules() if isinstance(layer, nn.Linear)]
     assert linear == layers(model) and len(linear) == 7
     for layer in linear:
@@ -63,7 +64,7 @@ def test_every_linear_layer_of_every_head_is_normalised(folder):
 
 
 def test_heads_stay_below_one_while_the_weights_move(folder):
-    model = load(folder, passes.SPECS, dropout=0.0, r4f=True).train()
+    model = load(folder, passes.SPECS, dropout=0.0, r4f=NAMES).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     start = {name: p.clone() for name, p in model.heads.named_parameters()}
     for step in range(20):
@@ -81,7 +82,7 @@ def test_heads_stay_below_one_while_the_weights_move(folder):
 
 def test_norms_move_once_a_step_whatever_is_run(folder):
     """So that workers with other slots, or none of a head, agree."""
-    busy, idle = (load(folder, passes.SPECS, r4f=True).train() for _ in range(2))
+    busy, idle = (load(folder, passes.SPECS, r4f=NAMES).train() for _ in range(2))
     for model in (busy, idle):
         with torch.no_grad():
             for layer in layers(model):
@@ -94,12 +95,12 @@ def test_norms_move_once_a_step_whatever_is_run(folder):
 
 
 def test_a_resumed_model_goes_on_with_the_same_norms(folder):
-    model = load(folder, passes.SPECS, r4f=True)
+    model = load(folder, passes.SPECS, r4f=NAMES)
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.add_(torch.randn_like(parameter))
     model.begin_step()
-    resumed = load(folder, passes.SPECS, r4f=True)
+    resumed = load(folder, passes.SPECS, r4f=NAMES)
     resumed.load_state_dict(model.state_dict())
     for each in (model, resumed):
         each.begin_step()
@@ -113,14 +114,14 @@ def test_a_resumed_model_goes_on_with_the_same_norms(folder):
 def test_a_saved_model_is_a_plain_one_that_says_the_same(folder, tmp_path, given):
     from safetensors.torch import load_file
 
-    model = load(folder, passes.SPECS, r4f=True).eval()
+    model = load(folder, passes.SPECS, r4f=NAMES).eval()
     with torch.no_grad():
         for parameter in model.heads.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     model.begin_step()
     if given:
         state = {name: value.clone() for name, value in model.state_dict().items()}
-        load(folder, passes.SPECS, seed=9, r4f=True).save(tmp_path, state)
+        load(folder, passes.SPECS, seed=9, r4f=NAMES).save(tmp_path, state)
     else:
         model.save(tmp_path)
     names = {name.rpartition(".")[2] for name in load_file(tmp_path / "heads.safetensors")}
@@ -129,3 +130,13 @@ def test_a_saved_model_is_a_plain_one_that_says_the_same(folder, tmp_path, given
     for head, inputs in passes.everything():
         said = [each.logits(head, inputs) for each in (model, again)]
         torch.testing.assert_close(*said, rtol=0, atol=1e-6)
+
+
+def test_heads_that_are_not_named_stay_plain(folder):
+    plain, model = load(folder, passes.SPECS), load(folder, passes.SPECS, r4f=NAMES[:1])
+    for name in NAMES:
+        state, own = plain.heads[name].state_dict(), model.heads[name].state_dict()
+        assert any(isinstance(x, SpectralLinear) for x in model.heads[name].modules()) == (
+            name == NAMES[0]
+        )
+        assert all(torch.equal(value, own[key]) for key, value in state.items())

@@ -42,7 +42,7 @@ class Rehearsal:
         specs = (*passes.SPECS, IDLE, *((passes.WORDS,) if self.generates else ()))
         model = load(
             Path(self.base), specs, dropout=self.training.dropout, seed=self.seed,
-            r4f=self.training.regularizer == "r4f",
+            r4f=[s.name for s in specs] if self.training.regularizer == "r4f" else (),
         ).train()  # fmt: skip
         if self.training.sharding == "fsdp":
             sharding.shard(model, group)
