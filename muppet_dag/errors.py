@@ -45,3 +45,7 @@ class SourceError(MuppetError):
     def __init__(self, message: str, *, retry: bool = False) -> None:
         self.retry = retry
         super().__init__(message)
+
+
+class Interrupted(MuppetError):
+    """Training was asked to stop; it has written a checkpoint and can be resumed."""

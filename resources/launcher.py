@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from muppet_dag.training.launch import Launch, command, environment
+from muppet_dag.training.launch import Launch, command, environment, raise_if_stopped
 from resources.follow import follow
 from resources.tracker import Run, Tracker
 
@@ -44,12 +44,21 @@ class Launcher(dg.ConfigurableResource):
                     stack.enter_context(follow(job.parent / "metrics.jsonl", tracked_run))
                 with warnings.catch_warnings():  # Pipes warns of its own preview features
                     warnings.simplefilter("ignore", dg.PreviewWarning)
-                    dg.PipesSubprocessClient().run(
-                        context=context, command=command(jobs, self.workers, self.torchrun),
-                        env=environment(self.workers),
-                    )  # fmt: skip
+                    _run(context, command(jobs, self.workers, self.torchrun), self.workers, jobs)
 
         return run
+
+
+def _run(
+    context: dg.AssetExecutionContext, command: list[str], workers: int, jobs: Sequence[Path]
+) -> None:
+    """Wait for the workers. Raises Interrupted if they were asked to stop, as by Ctrl-C or a
+    cancelled run: a retry, which is for what went wrong, would start them again."""
+    try:
+        dg.PipesSubprocessClient().run(context=context, command=command, env=environment(workers))
+    except Exception:
+        raise_if_stopped(jobs)
+        raise
 
 
 def _places(runs: Sequence[Run]) -> dg.MetadataValue:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 import typer
@@ -60,7 +61,7 @@ class Runner:
     def _note(self, result: dg.ExecuteInProcessResult, partition: str | None = None) -> None:
         for event in result.all_events:
             if event.is_step_failure:
-                if "Interrupt" in (event.step_failure_data.error.cls_name or ""):
+                if _interrupted(event.step_failure_data.error):
                     sys.exit("stopped; the same command goes on from here")
                 self.failures[f"{event.step_key} {partition or ''}".strip()] = _reason(event)
 
@@ -188,6 +189,15 @@ def closing(console: Console, settings: Settings, failures: dict[str, str], seco
     ]
     if others or not board:
         sys.exit(1)
+
+
+def _interrupted(error: Any) -> bool:
+    """Whether a step ended by Ctrl-C: its own, or that of the training it waited for."""
+    while error is not None:
+        if "Interrupt" in (error.cls_name or ""):
+            return True
+        error = error.cause
+    return False
 
 
 def _reason(event: dg.DagsterEvent) -> str:

@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from muppet_dag.errors import MuppetError
+from muppet_dag.errors import Interrupted, MuppetError
 from muppet_dag.evaluation.predict import predict
 from muppet_dag.model.multitask import load, saved_heads
 from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job
 from muppet_dag.training.report import dagster_pipes
-from muppet_dag.training.trainer import Interrupted, Trainer
+from muppet_dag.training.trainer import Trainer
 
 #: Exit codes; the last is what a process that SIGTERM ended would show.
 DONE, FAILED, STOPPED = 0, 1, 143

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from muppet_dag.errors import MuppetError
+from muppet_dag.errors import Interrupted, MuppetError
+from muppet_dag.training.report import FACTS
 
 #: Runs job files one after the other and returns when all are done.
 Launch = Callable[[Sequence[Path]], None]
@@ -31,8 +33,20 @@ def environment(workers: int = 1) -> dict[str, str]:
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
 
 
+def raise_if_stopped(jobs: Sequence[Path]) -> None:
+    """Raises Interrupted if training ended because it was asked to, which nobody should retry."""
+    for job in jobs:
+        said = Path(job).parent / FACTS
+        if said.is_file() and json.loads(said.read_text()).get("stopped"):
+            raise Interrupted(
+                f"training was asked to stop ({said.parent}); its state is kept, run again to "
+                "go on from there"
+            )
+
+
 def run(jobs: Sequence[Path], workers: int = 1) -> None:
     """Start torchrun here and wait. Raises MuppetError if it fails; run again to resume."""
     done = subprocess.run(command(jobs, workers), env={**os.environ, **environment(workers)})
     if done.returncode:
+        raise_if_stopped(jobs)
         raise MuppetError(f"training ended with exit code {done.returncode}; run again to resume")

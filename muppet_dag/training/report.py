@@ -32,6 +32,7 @@ class Report:
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         kept = [line for line in lines if _step(line) < step]
         write_atomic(self.path, "".join(f"{line}\n" for line in kept))
+        (self.folder / FACTS).unlink(missing_ok=True)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line and show the gist of it."""
@@ -54,7 +55,7 @@ class Report:
             self.say(f"warning: {text}")
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Write what is known at the end to ``run.json``."""
+        """Write what is known at the end, or when the run was asked to stop, to ``run.json``."""
         write_atomic(self.folder / FACTS, json.dumps(facts, indent=1))
 
     def done(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from muppet_dag.errors import MuppetError
+from muppet_dag.errors import Interrupted
 from muppet_dag.mixture.loader import Loader, Step
 from muppet_dag.training import guards, optim
 from muppet_dag.training.checkpoint import Checkpoints
@@ -32,10 +32,6 @@ from muppet_dag.training.job import Job
 from muppet_dag.training.progress import Progress
 from muppet_dag.training.report import Report
 from muppet_dag.training.validation import Selection, Validation
-
-
-class Interrupted(MuppetError):
-    """The run was asked to stop; it has written a checkpoint and can be resumed."""
 
 
 class Trainer:
@@ -83,6 +79,8 @@ class Trainer:
             if self.done > self.saved:
                 self._checkpoint()
             self.checkpoints.wait()
+            if self.report:
+                self.report.facts({"steps": self.done, "stopped": True})
             said = f"{self.job.name}: stopped after step {self.done}"
             raise Interrupted(f"{said}; run again to resume")
         return self._save()

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from workbench import SMALL, weights
 
+from muppet_dag.errors import Interrupted
 from muppet_dag.evaluation.predictions import Predictions
 from muppet_dag.mixture.loader import Step
 from muppet_dag.model.multitask import load, saved_heads
@@ -23,9 +24,9 @@ from muppet_dag.training.__main__ import main, run
 from muppet_dag.training.engine import Engine
 from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job, Prediction
-from muppet_dag.training.launch import command, environment
+from muppet_dag.training.launch import command, environment, raise_if_stopped
 from muppet_dag.training.launch import run as launch
-from muppet_dag.training.trainer import Interrupted, Trainer
+from muppet_dag.training.trainer import Trainer
 
 ALONE = Group(0, 1, torch.device("cpu"))
 
@@ -333,7 +334,10 @@ def test_asked_to_stop_in_a_long_step_it_drops_it_and_goes_on_later(
     with pytest.raises(Interrupted, match="stopped after step 5; run again"):
         trainer.run()
     monkeypatch.undo()
+    with pytest.raises(Interrupted, match="asked to stop"):
+        raise_if_stopped([tmp_path / "stopped" / "job.json"])
     run(job, ALONE)
+    raise_if_stopped([tmp_path / "stopped" / "job.json"])
     assert weights(tmp_path / "stopped" / "model") == weights(tmp_path / "through" / "model")
     assert same_on_any_machine(tmp_path / "stopped") == same_on_any_machine(tmp_path / "through")
 

@@ -16,7 +16,7 @@ from workbench import weights
 
 from muppet_dag.catalogue import TASKS
 from muppet_dag.catalogue.task import METRICS
-from muppet_dag.errors import BadConfig
+from muppet_dag.errors import BadConfig, Interrupted
 from muppet_dag.evaluation.metrics import score as measure
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.model.spec import HeadSpec
@@ -24,7 +24,7 @@ from muppet_dag.recipes import TrainingSection
 from muppet_dag.training.__main__ import run
 from muppet_dag.training.group import Group
 from muppet_dag.training.launch import run as launch
-from muppet_dag.training.trainer import Interrupted, Trainer
+from muppet_dag.training.trainer import Trainer
 from muppet_dag.training.validation import BEST_POSSIBLE, Selection, Validation
 
 ALONE = Group(0, 1, torch.device("cpu"))
