@@ -31,9 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rows import made, model_of
+from benchmarks.rows import made, model_of, tokens_in
 from benchmarks.table import show
-from muppet_dag.errors import MuppetError
 from muppet_dag.mixture import index
 from muppet_dag.mixture.loader import Loader
 from muppet_dag.mixture.sizes import Sizes
@@ -69,21 +68,10 @@ def main() -> None:
 
 def real(home: Path, recipe: Recipe, data: Path, model: Path) -> dict[str, Path]:
     """Folders of tokens, by task, of all tasks of the recipe that have training rows in DATA."""
-    from muppet_dag import catalogue, pipeline
-    from muppet_dag.manifest import Store
+    from muppet_dag import catalogue
 
-    store, base, found = Store(home / "store"), str(model), {}
-    source = pipeline.open_source(str(data), store)
-    recipe = replace(recipe, model=replace(recipe.model, base=base))
-    pipeline.make_base(store, base)
-    for name in recipe.select(catalogue.TASKS):
-        task = catalogue.get(name)
-        try:
-            pipeline.make_shards(store, source, task)
-        except MuppetError:  # no rows of this task here
-            continue
-        found[name] = pipeline.make_tokens(store, recipe, base, task).path
-    return found
+    found = tokens_in(home, data, model, recipe, recipe.select(catalogue.TASKS))
+    return {name: tokens.path for name, tokens in found.items()}
 
 
 def drawn(home: Path) -> dict[str, Path]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.tokens import common, filled
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.model.spec import HeadSpec
+from muppet_dag.recipes import MixtureSection, Recipe
+
+if TYPE_CHECKING:
+    from muppet_dag.manifest import Artefact
 
 SEED = 20210111
 #: Made-up tasks: how many, and the median length of the first and the last (tokens).
@@ -49,24 +55,39 @@ class Rows:
         return datasets.Dataset(pa.concat_tables(parts).combine_chunks())
 
 
-def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
-    """Rows of every classification task that has data, in proportion to their sizes there."""
+def tokens_in(
+    home: Path, data: Path, model: Path, recipe: Recipe, names: Iterable[str]
+) -> dict[str, Artefact]:
+    """Tokens, in a store in ``home``, of those of the tasks that have training rows in DATA."""
     from muppet_dag import catalogue, pipeline
     from muppet_dag.errors import MuppetError
     from muppet_dag.manifest import Store
-    from muppet_dag.recipes import MixtureSection, Recipe
 
-    store, source = Store(home / "store"), pipeline.open_source(str(data), Store(home / "store"))
-    recipe, base = Recipe(name="benchmark", mixture=MixtureSection(epochs=1)), str(model)
-    folder, found = pipeline.make_base(store, base).path, {}
-    for task in catalogue.TASKS.values():
-        if task.family != "classification" or task.regression or task.held_out:
-            continue
+    store, base, found = Store(home / "store"), str(model), {}
+    source = pipeline.open_source(str(data), store)
+    recipe = replace(recipe, model=replace(recipe.model, base=base))
+    pipeline.make_base(store, base)
+    for name in names:
+        task = catalogue.get(name)
         try:
             pipeline.make_shards(store, source, task)
         except MuppetError:  # no rows of this task here
             continue
-        found[task.name] = pipeline.make_tokens(store, recipe, base, task)
+        found[name] = pipeline.make_tokens(store, recipe, base, task)
+    return found
+
+
+def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
+    """Rows of every classification task that has data, in proportion to their sizes there."""
+    from muppet_dag import catalogue
+
+    names = [
+        task.name
+        for task in catalogue.TASKS.values()
+        if task.family == "classification" and not (task.regression or task.held_out)
+    ]
+    recipe = Recipe(name="benchmark", mixture=MixtureSection(epochs=1))
+    found = tokens_in(home, data, model, recipe, names)
     whole = sum(tokens.facts["splits"]["train"]["rows"] for tokens in found.values())
     draw, files = np.random.default_rng(SEED), []
     for name, tokens in found.items():
@@ -75,7 +96,7 @@ def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
         chosen = np.sort(draw.choice(len(table), min(count, len(table)), replace=False))
         classes = len(catalogue.get(name).classes)
         files.append(_write(home / "rows" / name, table.take(pa.array(chosen)), classes))
-    return Rows(folder, tuple(files))
+    return Rows(model, tuple(files))
 
 
 def made(home: Path, model: Path, *, total: int) -> Rows:
@@ -91,8 +112,9 @@ def made(home: Path, model: Path, *, total: int) -> Rows:
     sizes = np.maximum(1, np.round(sizes / sizes.sum() * total)).astype(int)
     for number, median in enumerate(np.geomspace(SHORTEST, LONGEST, TASKS)):
         lengths = draw.lognormal(np.log(median), 0.5, sizes[number]).astype(int).clip(4, MOST)
-        ids = draw.integers(5, vocabulary, lengths.sum()).astype(np.uint16)
-        table = _table(schema(pa.uint16()), ids, lengths, draw.integers(0, 2, len(lengths)))
+        columns = common(draw, lengths, vocabulary)
+        columns["label"] = draw.integers(0, 2, len(lengths)).astype(np.int32)
+        table = pa.Table.from_batches([filled(schema(pa.uint16()), columns)])
         files.append(_write(home / "rows" / f"task_{number:02}", table, classes=2))
     return Rows(model, tuple(files))
 
@@ -112,26 +134,6 @@ def model_of(shape: str, folder: Path) -> Path:
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
     ).save_pretrained(folder)
     return folder
-
-
-def _table(schema: pa.Schema, ids: np.ndarray, lengths: np.ndarray, labels: np.ndarray) -> pa.Table:
-    """Single texts as a token file has them."""
-    count, small = len(lengths), lengths.astype(np.uint16)
-    one = pa.array(np.arange(count + 1, dtype=np.int32))
-    ends = pa.array(np.r_[0, np.cumsum(lengths)].astype(np.int32))
-    given = {
-        "example": np.arange(count, dtype=np.int32),
-        "input_ids": pa.ListArray.from_arrays(ends, pa.array(ids)),
-        "lengths": pa.ListArray.from_arrays(one, pa.array(small)),
-        "second": pa.ListArray.from_arrays(one, pa.array(small)),
-        "label": labels.astype(np.int32),
-        "width": small,
-        "sequences": np.ones(count, np.uint16),
-        "target_length": np.zeros(count, np.uint16),
-        "tokens": lengths.astype(np.int32),
-    }
-    columns = [given[f.name] if f.name in given else pa.nulls(count, f.type) for f in schema]
-    return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
 
 
 def _write(folder: Path, table: pa.Table, classes: int) -> TaskFiles:

@@ -25,20 +25,28 @@ def write_tasks(draw: np.random.Generator, folder: Path, rows: int) -> int:
         with pa.ipc.new_file(str(folder / name / "train.arrow"), columns) as writer:
             for at in range(0, rows // len(kinds), BATCH_ROWS):
                 count = min(BATCH_ROWS, rows // len(kinds) - at)
-                made = _columns(draw, count, sequences, length)
+                lengths = draw.lognormal(np.log(length), 0.6, count * sequences)
+                made = common(draw, lengths.clip(SHORTEST, LONGEST), VOCABULARY, sequences)
                 made |= _span(made["tokens"]) if reads else {"label": np.zeros(count, np.int32)}
-                arrays = [made.get(field.name, pa.nulls(count, field.type)) for field in columns]
-                writer.write_batch(pa.record_batch(list(map(pa.array, arrays)), schema=columns))
+                writer.write_batch(filled(columns, made))
     return len(kinds)
 
 
-def _columns(draw: np.random.Generator, rows: int, sequences: int, length: int) -> dict[str, Any]:
-    """What all kinds of tasks have; lengths are log-normal."""
-    lengths = draw.lognormal(np.log(length), 0.6, rows * sequences).clip(SHORTEST, LONGEST)
+def filled(schema: pa.Schema, made: dict[str, Any]) -> pa.RecordBatch:
+    """A record batch of some columns; the others are null."""
+    count = len(made["example"])
+    arrays = [made.get(field.name, pa.nulls(count, field.type)) for field in schema]
+    return pa.record_batch(list(map(pa.array, arrays)), schema=schema)
+
+
+def common(
+    draw: np.random.Generator, lengths: np.ndarray, vocabulary: int, sequences: int = 1
+) -> dict[str, Any]:
+    """What all kinds of tasks have: random tokens in sequences of these lengths, so many a row."""
     lengths = lengths.astype(np.uint16)
-    each = lengths.reshape(rows, sequences)
-    tokens = each.sum(1, dtype=np.int32)
-    flat = draw.integers(5, VOCABULARY, tokens.sum()).astype(np.uint16)
+    each = lengths.reshape(-1, sequences)
+    rows, tokens = len(each), each.sum(1, dtype=np.int32)
+    flat = draw.integers(5, vocabulary, tokens.sum()).astype(np.uint16)
     parts = pa.ListArray.from_arrays(np.arange(0, len(lengths) + 1, sequences, np.int32), lengths)
     return {
         "example": np.arange(rows, dtype=np.int32),
