@@ -27,14 +27,14 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("data", nargs="?", help="samples, or a folder laid out as the Hub")
     source.add_argument("--synthetic", type=float, metavar="GB", help="made-up text, so much of it")
-    said = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home, tasks = Path(folder), None
-        if said.synthetic:
-            said.data, tasks = str(home / "raw"), list(TASKS)
-            written, _ = fresh(write, home / "raw", said.synthetic)
+        if args.synthetic:
+            args.data, tasks = str(home / "raw"), list(TASKS)
+            written, _ = fresh(write, home / "raw", args.synthetic)
             print(f"{written / 1e9:.2f} GB of text")
-        results, peak_mb = fresh(measure, said.data, home / "store", tasks)
+        results, peak_mb = fresh(measure, args.data, home / "store", tasks)
     report(results, peak_mb)
 
 
@@ -63,10 +63,10 @@ def step(store: Any, source: Any, task: Any) -> int:
     from muppet_dag import pipeline
     from muppet_dag.corpus import quality
 
-    made = pipeline.make_shards(store, source, task)
-    quality.describe(task, made.path)
-    quality.examine(task, made.path, made.facts)
-    return sum(split["rows_in"] for split in made.facts["splits"].values())
+    shards = pipeline.make_shards(store, source, task)
+    quality.describe(task, shards.path)
+    quality.examine(task, shards.path, shards.facts)
+    return sum(split["rows_in"] for split in shards.facts["splits"].values())
 
 
 def report(results: list[dict[str, Any]], peak_mb: int) -> None:
@@ -87,9 +87,9 @@ def report(results: list[dict[str, Any]], peak_mb: int) -> None:
     for result in results:
         if "why" in result:
             print(f"no shards of {result['task']}: {result['why']}")
-    said = {"tasks": len(done), "rows": rows, "seconds": round(seconds, 2)}
+    totals = {"tasks": len(done), "rows": rows, "seconds": round(seconds, 2)}
     speed = round(rows / seconds) if done else 0
-    print(json.dumps({**said, "rows_per_second": speed, "peak_mb": peak_mb}))
+    print(json.dumps({**totals, "rows_per_second": speed, "peak_mb": peak_mb}))
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def timed(run: Callable[[Path], int], scratch: Path) -> float:
 def make_shards(path: Path, source: Path, scratch: Path) -> int:
     """Ours, with everything a step of the DAG does."""
     path.touch()  # the hash of the source is kept per modification time, and is to count
-    made = pipeline.make_shards(Store(scratch), DirectorySource(source), TASK)
-    return made.facts["splits"]["train"]["rows"]
+    shards = pipeline.make_shards(Store(scratch), DirectorySource(source), TASK)
+    return shards.facts["splits"]["train"]["rows"]
 
 
 def bare(path: Path) -> int:
@@ -92,8 +92,8 @@ def mapped(path: Path, scratch: Path, *, batched: bool = False) -> int:
     rows = datasets.load_dataset(
         "parquet", data_files={"train": str(path)}, split="train", cache_dir=str(scratch)
     )
-    made = rows.map(rename, batched=batched, remove_columns=rows.column_names)
-    return made.num_rows
+    renamed = rows.map(rename, batched=batched, remove_columns=rows.column_names)
+    return renamed.num_rows
 
 
 def rename(row: dict) -> dict:

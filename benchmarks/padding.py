@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rows import made, model_of, tokens_in
+from benchmarks.rows import model_of, synthetic, tokens_in
 from benchmarks.table import show
 from muppet_dag.mixture import index
 from muppet_dag.mixture.loader import Loader
@@ -76,7 +76,7 @@ def real(home: Path, recipe: Recipe, data: Path, model: Path) -> dict[str, Path]
 
 def drawn(home: Path) -> dict[str, Path]:
     """The same of made-up tasks."""
-    rows = made(home, model_of("minilm", home / "model"), total=ROWS)
+    rows = synthetic(home, model_of("minilm", home / "model"), total=ROWS)
     return {task.name: Path(task.tokens) for task in rows.tasks}
 
 

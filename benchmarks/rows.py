@@ -63,7 +63,7 @@ def tokens_in(
     from muppet_dag.errors import MuppetError
     from muppet_dag.manifest import Store
 
-    store, base, found = Store(home / "store"), str(model), {}
+    store, base, artefacts = Store(home / "store"), str(model), {}
     source = pipeline.open_source(str(data), store)
     recipe = replace(recipe, model=replace(recipe.model, base=base))
     pipeline.make_base(store, base)
@@ -73,8 +73,8 @@ def tokens_in(
             pipeline.make_shards(store, source, task)
         except MuppetError:  # no rows of this task here
             continue
-        found[name] = pipeline.make_tokens(store, recipe, base, task)
-    return found
+        artefacts[name] = pipeline.make_tokens(store, recipe, base, task)
+    return artefacts
 
 
 def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
@@ -87,10 +87,10 @@ def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
         if task.family == "classification" and not (task.regression or task.held_out)
     ]
     recipe = Recipe(name="benchmark", mixture=MixtureSection(epochs=1))
-    found = tokens_in(home, data, model, recipe, names)
-    whole = sum(tokens.facts["splits"]["train"]["rows"] for tokens in found.values())
+    artefacts = tokens_in(home, data, model, recipe, names)
+    whole = sum(tokens.facts["splits"]["train"]["rows"] for tokens in artefacts.values())
     draw, files = np.random.default_rng(SEED), []
-    for name, tokens in found.items():
+    for name, tokens in artefacts.items():
         table = _read(tokens.path)
         count = max(1, round(total * len(table) / whole))
         chosen = np.sort(draw.choice(len(table), min(count, len(table)), replace=False))
@@ -99,7 +99,7 @@ def real(home: Path, data: Path, model: Path, *, total: int) -> Rows:
     return Rows(model, tuple(files))
 
 
-def made(home: Path, model: Path, *, total: int) -> Rows:
+def synthetic(home: Path, model: Path, *, total: int) -> Rows:
     """Random tokens; the tasks' median lengths are spread over what real tasks have, and so are
     their sizes."""
     import transformers
@@ -128,8 +128,8 @@ def model_of(shape: str, folder: Path) -> Path:
     config = transformers.AutoConfig.for_model(kind, **differs)
     transformers.set_seed(SEED)
     transformers.AutoModel.from_config(config).save_pretrained(folder)
-    words = {"[PAD]": config.pad_token_id, "[UNK]": 1 - config.pad_token_id}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    vocabulary = {"[PAD]": config.pad_token_id, "[UNK]": 1 - config.pad_token_id}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
     ).save_pretrained(folder)

@@ -19,7 +19,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.process import fresh
-from benchmarks.rows import Rows, made, model_of
+from benchmarks.rows import Rows, model_of, synthetic
 from benchmarks.table import show
 from muppet_dag.recipes import MixtureSection, TrainingSection
 
@@ -62,7 +62,9 @@ def run(folder: Path, workers: int, said: argparse.Namespace) -> dict[str, float
     from muppet_dag.training.launch import command
 
     # Two parts of the run: the first one allocates and is not counted.
-    rows = made(folder, model_of("minilm", folder / "base"), total=200 * said.steps * said.slots)
+    rows = synthetic(
+        folder, model_of("minilm", folder / "base"), total=200 * said.steps * said.slots
+    )
     job = write_job(folder, rows, said)
     # One thread a worker, so that both runs have as much of the machine for each of them.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

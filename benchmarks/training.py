@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.process import fresh
-from benchmarks.rows import Rows, made, model_of, real
+from benchmarks.rows import Rows, model_of, real, synthetic
 from benchmarks.table import show
 from muppet_dag.recipes import MixtureSection, TrainingSection
 
@@ -59,7 +59,7 @@ def main() -> None:
         if said.data:
             rows = real(home, said.data, said.model, total=said.rows)
         else:
-            rows = made(home, model_of("minilm", home / "model"), total=said.rows)
+            rows = synthetic(home, model_of("minilm", home / "model"), total=said.rows)
         if said.profile:
             return profile(home / "profile", rows)
         cpu = contest(home, rows, said.seconds)
@@ -94,7 +94,7 @@ def on_gpu(home: Path, seconds: float) -> dict[str, dict]:
         return {}
     found = {}
     for name in ("roberta-base", "roberta-large"):
-        rows = made(home / name, model_of(name, home / name / "model"), total=200_000)
+        rows = synthetic(home / name, model_of(name, home / name / "model"), total=200_000)
         found[name] = fresh(ours, home / name / "job", rows, seconds, GPU_MIXTURE)[0]
     show(
         (torch.cuda.get_device_name(), "useful tokens/s", "rows/s", "FLOPs utilisation", "epoch h"),

@@ -92,8 +92,8 @@ def _finish(task: Task, role: str, batch: pa.RecordBatch, rows: pa.Array) -> pa.
     check_values(task, role, batch, rows)
     ids = batch.column("id")
     if ids.null_count:
-        made = pc.binary_join_element_wise(role, pc.cast(rows, pa.string()), "/")
-        ids = made if ids.null_count == len(ids) else pc.coalesce(ids, made)
+        numbered = pc.binary_join_element_wise(role, pc.cast(rows, pa.string()), "/")
+        ids = numbered if ids.null_count == len(ids) else pc.coalesce(ids, numbered)
     columns = [ids if f.name == "id" else batch.column(f.name).cast(f.type) for f in SCHEMA]
     numbers = (pa.int32(), pa.float32())
     columns = [_blanked(column) if column.type in numbers else column for column in columns]

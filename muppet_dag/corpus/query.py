@@ -131,22 +131,22 @@ def _explained(con, task: Task, role: str, paths: Sequence[Path], error: Excepti
 
     Behind the first batch errors come by way of Arrow, as OSError with the kind in the text only.
     """
-    said = first_line(error)
-    if said.startswith("Out of Memory"):
-        return MuppetError(f"task {task.name!r}, split {role!r}: {said}")
-    if said.startswith("Binder Error"):
+    message = first_line(error)
+    if message.startswith("Out of Memory"):
+        return MuppetError(f"task {task.name!r}, split {role!r}: {message}")
+    if message.startswith("Binder Error"):
         return BadData(
-            f"a raw column is missing or has changed ({said})",
+            f"a raw column is missing or has changed ({message})",
             task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
             fix=_columns_now(con, task, paths),
         )  # fmt: skip
-    if said.startswith("Conversion Error"):
-        return _locate_conversion(con, task, role, paths, said)
+    if message.startswith("Conversion Error"):
+        return _locate_conversion(con, task, role, paths, message)
     # Where a line of CSV is wrong, the next lines say which and how.
     return unreadable(task, role, " ".join(str(error).splitlines()[:3])[:400])
 
 
-def unreadable(task: Task, role: str, said: str) -> BadData:
+def unreadable(task: Task, role: str, message: str) -> BadData:
     """A raw file that DuckDB or Arrow cannot read."""
     if isinstance(task.dataset, Files):
         expected = "Parquet, or UTF-8 text with one kind of line end"
@@ -155,12 +155,12 @@ def unreadable(task: Task, role: str, said: str) -> BadData:
         expected = "complete parquet files"
         fix = "Delete the damaged file so that it is fetched again."
     return BadData(
-        f"a raw file cannot be read ({said})",
+        f"a raw file cannot be read ({message})",
         task=task.name, split=role, expected=expected, fix=fix,
     )  # fmt: skip
 
 
-def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], said: str) -> BadData:
+def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], message: str) -> BadData:
     """Find the column and row that could not be converted, to name them."""
     import duckdb
 
@@ -168,25 +168,25 @@ def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], said: 
         rows = f"SELECT row_number() OVER () - 1 AS row, ({sql}) AS value FROM {table(paths)}"
         bad = f"value IS NOT NULL AND TRY_CAST(value AS {_SQL_TYPES[name]}) IS NULL"
         try:
-            found = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
+            bad_row = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
         except duckdb.Error:  # the expression itself fails, then its row cannot be told this way
-            found = None
-        if found:
+            bad_row = None
+        if bad_row:
             return BadData(
-                f"value {str(found[1])[:200]!r}", task=task.name, split=role, column=name,
-                row=found[0], expected=f"a value of type {_SQL_TYPES[name]}",
+                f"value {str(bad_row[1])[:200]!r}", task=task.name, split=role, column=name,
+                row=bad_row[0], expected=f"a value of type {_SQL_TYPES[name]}",
             )  # fmt: skip
-    return BadData(said, task=task.name, split=role)
+    return BadData(message, task=task.name, split=role)
 
 
 def _columns_now(con, task: Task, paths: Sequence[Path]) -> str:
     names = [row[0] for row in con.execute(f"DESCRIBE FROM {table(paths)}").fetchall()]
-    said = f"The raw columns are now: {', '.join(names)}."
+    message = f"The raw columns are now: {', '.join(names)}."
     if isinstance(task.dataset, Files):
-        said += f" They are those of {paths[0]}."
+        message += f" They are those of {paths[0]}."
         if paths[0].suffix.lower() in (".csv", ".tsv"):
-            said += " All are text: a number is had by CAST(column AS INTEGER)."
-    return said
+            message += " All are text: a number is had by CAST(column AS INTEGER)."
+    return message
 
 
 def first_line(error: Exception) -> str:

@@ -141,10 +141,10 @@ def numbered(folder: Path, split: str, *columns: str) -> pa.RecordBatchReader:
 
 def files(folder: Path, split: str) -> list[Path]:
     """The files of a split in order. MuppetError if there are none."""
-    found = sorted(Path(folder).glob(f"{split}-?????.arrow"))
-    if not found:
+    paths = sorted(Path(folder).glob(f"{split}-?????.arrow"))
+    if not paths:
         raise MuppetError(f"{folder}: no split {split!r}; there are {', '.join(splits(folder))}")
-    return found
+    return paths
 
 
 def _numbered(folder: Path, split: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

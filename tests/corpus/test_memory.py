@@ -15,9 +15,9 @@ from muppet_dag import catalogue
 ROOT = Path(__file__).parents[2]
 
 
-def measured(*words: str) -> tuple[list[str], dict[str, int]]:
+def measured(*args: str) -> tuple[list[str], dict[str, int]]:
     """What the benchmark prints, and its figures."""
-    command = [sys.executable, "-m", "benchmarks.catalogue", *words]
+    command = [sys.executable, "-m", "benchmarks.catalogue", *args]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     *lines, figures = done.stdout.splitlines()
     return lines, json.loads(figures)

@@ -40,8 +40,8 @@ def write(path: Path, rows: dict[str, Any] | pa.Table, names: tuple[str, ...] = 
     table = rows if isinstance(rows, pa.Table) else pa.table(rows)
     if names:
         features = {"label": {"names": list(names), "_type": "ClassLabel"}}
-        said = json.dumps({"info": {"features": features}})
-        table = table.replace_schema_metadata({"huggingface": said})
+        metadata = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": metadata})
     pq.write_table(table, path)
     return [path]
 
@@ -80,11 +80,11 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", ["sst2", "stsb", "commonsense_qa", "squad_v2", "aeslc"])
 def test_shards_have_the_unified_schema_and_every_row_an_id(bench, name):
-    made = bench.shards(name)
-    for split in shards.splits(made.path):
-        table = shards.read(made.path, split)
+    artefact = bench.shards(name)
+    for split in shards.splits(artefact.path):
+        table = shards.read(artefact.path, split)
         assert table.schema.equals(SCHEMA)
-        assert table.num_rows == made.facts["splits"][split]["rows"] > 0
+        assert table.num_rows == artefact.facts["splits"][split]["rows"] > 0
         assert len(set(table["id"].to_pylist())) == table.num_rows
 
 
@@ -101,11 +101,11 @@ def test_dropped_rows_are_counted_by_reason(tmp_path):
         b=["x", "rude", "x", "x", "x", "rude", "x", "x"],
         a=["t", "t", "t", "t", " ", "t", "t", None],
     )  # fmt: skip
-    facts, made = run(PAIRS, tmp_path, **both(tmp_path, rows))
+    facts, rows_by_split = run(PAIRS, tmp_path, **both(tmp_path, rows))
     assert facts["splits"]["train"] == {
         "rows_in": 8, "rows": 2, "dropped": {"too rude": 2, "unlabelled": 2, "empty text": 2},
     }  # fmt: skip
-    assert len(made["train"]) == 2
+    assert len(rows_by_split["train"]) == 2
 
 
 def test_unanswerable_questions_stay_and_are_counted(bench):
@@ -174,24 +174,24 @@ def test_a_label_between_two_classes_is_refused_and_never_rounded(tmp_path, labe
 
 def test_whole_numbers_may_be_kept_as_fractions(tmp_path):
     rows = pairs(label=[0.0, 1.0, -1.0, None, 1.0, 0.0])
-    facts, made = run(PAIRS, tmp_path, **both(tmp_path, rows))
-    assert [row["label"] for row in made["train"]] == [0, 1, 1, 0]
+    facts, rows_by_split = run(PAIRS, tmp_path, **both(tmp_path, rows))
+    assert [row["label"] for row in rows_by_split["train"]] == [0, 1, 1, 0]
     assert facts["splits"]["train"]["dropped"] == {"unlabelled": 2}
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u00a0", "\u3000\n"])
 def test_white_space_alone_is_no_text(tmp_path, text):
     rows = pairs(a=["first", text, f"{text}fine", None, "last", "."])
-    facts, made = run(PAIRS, tmp_path, **both(tmp_path, rows))
+    facts, rows_by_split = run(PAIRS, tmp_path, **both(tmp_path, rows))
     assert facts["splits"]["train"]["dropped"] == {"empty text": 2}
-    assert [row["text"] for row in made["train"]] == ["first", f"{text}fine", "last", "."]
+    assert [row["text"] for row in rows_by_split["train"]] == ["first", f"{text}fine", "last", "."]
 
 
 def test_a_question_that_lacks_a_candidate_is_dropped_and_counted(tmp_path):
     rows = {"q": ["?"] * 3, "c": [["a", "b"], ["a", None], [None, None]], "label": [0, 0, 1]}
-    facts, made = run(CHOICE, tmp_path, train=write(tmp_path / "t.parquet", rows))
+    facts, rows_by_split = run(CHOICE, tmp_path, train=write(tmp_path / "t.parquet", rows))
     assert facts["splits"]["train"]["dropped"] == {"missing candidate": 2}
-    assert [row["choices"] for row in made["train"]] == [["a", "b"]]
+    assert [row["choices"] for row in rows_by_split["train"]] == [["a", "b"]]
 
 
 @pytest.mark.parametrize("name", catalogue.TASKS)
@@ -221,8 +221,8 @@ def test_answers_are_counted_in_characters_also_behind_other_scripts(tmp_path):
     texts = ["é日本 blue", "😀 blue"]
     spans = [[{"text": "blue", "start": text.index("blue")}] for text in texts]
     rows = {"t": texts, "q": ["what?"] * 2, "answers": spans}
-    _, made = run(READING, tmp_path, train=write(tmp_path / "t.parquet", rows))
-    for row in made["train"]:
+    _, rows_by_split = run(READING, tmp_path, train=write(tmp_path / "t.parquet", rows))
+    for row in rows_by_split["train"]:
         answer = row["answers"][0]
         assert row["text"][answer["start"] :].startswith(answer["text"])
 
@@ -274,15 +274,15 @@ def test_a_source_without_training_rows_is_refused(tmp_path):
 
 
 def test_a_held_out_task_may_lack_training_rows(tmp_path):
-    task, folder = replace(PAIRS, held_out=True), tmp_path / "made"
+    task, folder = replace(PAIRS, held_out=True), tmp_path / "out"
     folder.mkdir()
     facts = normalize(task, {"validation": write(tmp_path / "v.parquet", pairs())}, folder)
     assert facts["missing"] == ["train"] and shards.splits(folder) == ["validation"]
 
 
 def test_a_missing_evaluation_split_is_recorded(tmp_path):
-    facts, made = run(PAIRS, tmp_path, train=write(tmp_path / "t.parquet", pairs()))
-    assert facts["missing"] == ["validation"] and list(made) == ["train"]
+    facts, rows_by_split = run(PAIRS, tmp_path, train=write(tmp_path / "t.parquet", pairs()))
+    assert facts["missing"] == ["validation"] and list(rows_by_split) == ["train"]
 
 
 # --- Carving validation rows out of a training split ----------------------------------------------
@@ -298,16 +298,22 @@ def carve(tmp_path: Path, rows: dict, name: str = "out") -> dict[str, list[tuple
     folder.mkdir()
     files = write(tmp_path / f"{name}.parquet", rows)
     facts = normalize(carved(), {"train": files}, folder)
-    said = {s: shards.read(folder, s).to_pylist() for s in ("train", "validation")}
-    for split, made in said.items():
-        assert facts["splits"][split] == {"rows_in": len(made), "rows": len(made), "dropped": {}}
-    return {split: [(r["text"], r["query"], r["label"]) for r in rs] for split, rs in said.items()}
+    splits = {s: shards.read(folder, s).to_pylist() for s in ("train", "validation")}
+    for split, rows_out in splits.items():
+        assert facts["splits"][split] == {
+            "rows_in": len(rows_out),
+            "rows": len(rows_out),
+            "dropped": {},
+        }
+    return {
+        split: [(r["text"], r["query"], r["label"]) for r in rs] for split, rs in splits.items()
+    }
 
 
 def test_carved_splits_are_disjoint_and_together_everything(tmp_path):
     rows = pairs(1000)
-    made = carve(tmp_path, rows)
-    train, validation = set(made["train"]), set(made["validation"])
+    rows_by_split = carve(tmp_path, rows)
+    train, validation = set(rows_by_split["train"]), set(rows_by_split["validation"])
     assert not train & validation
     assert train | validation == set(zip(rows["a"], rows["b"], rows["label"], strict=True))
     assert 150 < len(validation) < 250
@@ -323,9 +329,11 @@ def test_carving_does_not_depend_on_the_order_of_the_raw_rows(tmp_path):
 
 def test_equal_texts_are_carved_to_one_side(tmp_path):
     rows = pairs(600, a=[f"first {i % 50}" for i in range(600)], b=["same"] * 600)
-    made = carve(tmp_path, rows)
-    assert not {row[0] for row in made["train"]} & {row[0] for row in made["validation"]}
-    assert made["validation"]
+    rows_by_split = carve(tmp_path, rows)
+    assert not {row[0] for row in rows_by_split["train"]} & {
+        row[0] for row in rows_by_split["validation"]
+    }
+    assert rows_by_split["validation"]
 
 
 def test_rows_of_another_slice_are_neither_rows_in_nor_dropped(tmp_path):
@@ -367,15 +375,15 @@ def test_shards_are_the_same_bytes_with_one_thread_or_two_one_file_or_five(
         write(tmp_path / f"part-{low}.parquet", table.slice(low, high - low))[0]
         for low, high in pairwise(cuts)
     ]
-    made = []
+    results = []
     for threads, files in ((1, whole), (2, whole), (1, parts), (2, parts)):
         folder = tmp_path / f"{threads}-{len(files)}"
         folder.mkdir()
         with monkeypatch.context() as patch:
             with_threads(patch, threads)
             facts = normalize(task, {"train": files}, folder)
-        made.append((facts, bytes_of(folder)))
-    assert all(each == made[0] for each in made)
+        results.append((facts, bytes_of(folder)))
+    assert all(each == results[0] for each in results)
 
 
 def test_shards_do_not_depend_on_how_raw_files_are_cut_into_row_groups(tmp_path):
