@@ -44,7 +44,7 @@ def overlap_asset() -> dg.AssetsDefinition:
 def _leaks(artefact: Artefact) -> dg.AssetCheckResult:
     """Training rows that an evaluation split holds, by task: worth a look, mixtures skip them."""
     affected = artefact.facts["affected"]
-    leaked = {task: said["leaked"] for task, said in affected.items() if said["leaked"]}
+    leaked = {task: counts["leaked"] for task, counts in affected.items() if counts["leaked"]}
     return dg.AssetCheckResult(
         check_name="leaks", passed=not leaked, severity=dg.AssetCheckSeverity.WARN,
         metadata={"rows": sum(leaked.values()), "by_task": dg.MetadataValue.json(leaked)},

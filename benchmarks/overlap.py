@@ -33,8 +33,8 @@ def main() -> None:
     """Run three sizes, print a table and a JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000, help="training rows")
-    said = parser.parse_args()
-    results = [run(said.rows // part) for part in (4, 2, 1)]
+    args = parser.parse_args()
+    results = [run(args.rows // part) for part in (4, 2, 1)]
     show(
         ("training rows", "raw MB", "seconds", "rows/s", "peak MB", "planted", "found"),
         [
@@ -65,8 +65,8 @@ def measure(folder: Path) -> dict:
         start = time.perf_counter()
         facts = overlap.find(folders, Path(out))
         seconds = time.perf_counter() - start
-    found = sum(row["row"] + row["near"] for row in facts["matrix"])
-    return {"seconds": round(seconds, 1), "found": found}
+    matches = sum(row["row"] + row["near"] for row in facts["matrix"])
+    return {"seconds": round(seconds, 1), "found": matches}
 
 
 def write(folder: Path, rows: int) -> int:
@@ -81,24 +81,27 @@ def write(folder: Path, rows: int) -> int:
         home.mkdir()
         with ShardWriter(home, "train") as train, ShardWriter(home, "validation") as validation:
             for at in range(0, rows // TASKS, AT_ONCE):
-                held, given, copies = made(draw, words, min(AT_ONCE, rows // TASKS - at))
-                validation.write(batch(held))
-                train.write(batch(given))
+                count = min(AT_ONCE, rows // TASKS - at)
+                evaluation, training, copies = draw_rows(draw, words, count)
+                validation.write(batch(evaluation))
+                train.write(batch(training))
                 planted += copies
     return planted
 
 
-def made(draw: np.random.Generator, words: pa.Array, count: int) -> tuple[pa.Array, pa.Array, int]:
+def draw_rows(
+    draw: np.random.Generator, words: pa.Array, count: int
+) -> tuple[pa.Array, pa.Array, int]:
     """Evaluation rows, ``count`` training rows, and how many of these are copies of the former."""
-    held = mixed(draw, words, max(1, count // EVALUATION))
-    copies = held.slice(0, count // PLANTED)
+    evaluation = draw_texts(draw, words, max(1, count // EVALUATION))
+    copies = evaluation.slice(0, count // PLANTED)
     same = pc.binary_join_element_wise("- ", pc.utf8_upper(copies), "!", "")
     near = pc.replace_substring_regex(copies, r" \S+$", " changed", max_replacements=1)
-    others = mixed(draw, words, count - 2 * len(copies))
-    return held, pa.concat_arrays([same, others, near]), 2 * len(copies)
+    others = draw_texts(draw, words, count - 2 * len(copies))
+    return evaluation, pa.concat_arrays([same, others, near]), 2 * len(copies)
 
 
-def mixed(draw: np.random.Generator, words: pa.Array, count: int) -> pa.Array:
+def draw_texts(draw: np.random.Generator, words: pa.Array, count: int) -> pa.Array:
     """Texts of which one in ten is a passage."""
     means = np.where(draw.random(count) < LONG_SHARE, LONG, SHORT)
     return texts(draw, words, draw.poisson(means).clip(12))
@@ -109,8 +112,8 @@ def batch(rows: pa.Array) -> pa.RecordBatch:
     from muppet_dag.corpus.schema import SCHEMA
 
     ids = pc.cast(pa.array(np.arange(len(rows))), pa.string())
-    given = {"id": ids, "text": rows}
-    columns = [given.get(f.name, pa.nulls(len(rows), f.type)) for f in SCHEMA]
+    filled = {"id": ids, "text": rows}
+    columns = [filled.get(f.name, pa.nulls(len(rows), f.type)) for f in SCHEMA]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 

@@ -49,39 +49,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", type=Path, help="a folder laid out as the Hub")
     parser.add_argument("--model", type=Path, help="folder of a base model; needed with DATA")
-    said = parser.parse_args()
-    if said.data and not said.model:
+    args = parser.parse_args()
+    if args.data and not args.model:
         parser.error("DATA needs --model")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         recipe = load(SHIPPED / "muppet.toml")
-        tokens = real(home, recipe, said.data, said.model) if said.data else drawn(home)
+        if args.data:
+            tokens = real_tokens(home, recipe, args.data, args.model)
+        else:
+            tokens = synthetic_tokens(home)
         sizes = {name: Sizes.read(path) for name, path in tokens.items()}
         spec = replace(recipe.mixture, steps=None, epochs=1)
         facts = index.build(sizes, spec, SEED, home)
-        bucketed, packed = handed(Loader(home, tokens))
+        bucketed, packed = count_positions(Loader(home, tokens))
         assert bucketed == facts["padded_tokens"], (bucketed, facts["padded_tokens"])
-        spread(Loader(home, tokens), facts)
-    computed = {"bucketed": bucketed, "packed": packed, **batches(sizes)}
+        report_steps(Loader(home, tokens), facts)
+    computed = {"bucketed": bucketed, "packed": packed, **batched_tokens(sizes)}
     report(facts, computed)
 
 
-def real(home: Path, recipe: Recipe, data: Path, model: Path) -> dict[str, Path]:
+def real_tokens(home: Path, recipe: Recipe, data: Path, model: Path) -> dict[str, Path]:
     """Folders of tokens, by task, of all tasks of the recipe that have training rows in DATA."""
     from muppet_dag import catalogue
 
-    found = tokens_in(home, data, model, recipe, recipe.select(catalogue.TASKS))
-    return {name: tokens.path for name, tokens in found.items()}
+    tokens = tokens_in(home, data, model, recipe, recipe.select(catalogue.TASKS))
+    return {name: artefact.path for name, artefact in tokens.items()}
 
 
-def drawn(home: Path) -> dict[str, Path]:
+def synthetic_tokens(home: Path) -> dict[str, Path]:
     """The same of made-up tasks."""
     rows = synthetic(home, model_of("minilm", home / "model"), total=ROWS)
     return {task.name: Path(task.tokens) for task in rows.tasks}
 
 
 class Counter(nn.Module):
-    """Stands in for an encoder: counts the positions it is given, and says nothing of them."""
+    """Stands in for an encoder: counts the positions it is given, and returns zeros."""
 
     def __init__(self, *, packed: bool) -> None:
         super().__init__()
@@ -100,7 +103,7 @@ class Counter(nn.Module):
         return SimpleNamespace(last_hidden_state=torch.zeros(*input_ids.shape, 1))
 
 
-def handed(loader: Loader) -> tuple[int, int]:
+def count_positions(loader: Loader) -> tuple[int, int]:
     """Positions that a backbone is handed for the slots of a mixture, padded and packed."""
     padded, packed = Counter(packed=False), Counter(packed=True)
     readers = Reader(padded), Reader(packed)
@@ -112,7 +115,7 @@ def handed(loader: Loader) -> tuple[int, int]:
     return padded.positions, packed.positions
 
 
-def batches(sizes: Mapping[str, Sizes]) -> dict[str, int]:
+def batched_tokens(sizes: Mapping[str, Sizes]) -> dict[str, int]:
     """Tokens with padding in batches of rows in random order: of all tasks, and of one task."""
     draw = np.random.default_rng(SEED)
     width, sequences = (
@@ -135,7 +138,7 @@ def _cut(orders: list[np.ndarray]) -> Iterator[np.ndarray]:
         yield from np.split(order, range(BATCH, len(order), BATCH))
 
 
-def spread(loader: Loader, facts: Mapping[str, Any]) -> None:
+def report_steps(loader: Loader, facts: Mapping[str, Any]) -> None:
     """How many tasks a step holds; a task's share of the loss against its share of the rows.
 
     A step's loss is the mean over its slots of the mean over their rows.

@@ -19,23 +19,25 @@ def write_tasks(draw: np.random.Generator, folder: Path, rows: int) -> int:
     from muppet_dag.corpus.tokenize import schema
 
     kinds = [(f"{kind}_{i}", rest) for kind, (many, *rest) in KINDS.items() for i in range(many)]
-    columns = schema(pa.uint16())
+    file_schema = schema(pa.uint16())
     for name, (sequences, length, reads) in kinds:
         (folder / name).mkdir(parents=True)
-        with pa.ipc.new_file(str(folder / name / "train.arrow"), columns) as writer:
+        with pa.ipc.new_file(str(folder / name / "train.arrow"), file_schema) as writer:
             for at in range(0, rows // len(kinds), BATCH_ROWS):
                 count = min(BATCH_ROWS, rows // len(kinds) - at)
                 lengths = draw.lognormal(np.log(length), 0.6, count * sequences)
-                made = common(draw, lengths.clip(SHORTEST, LONGEST), VOCABULARY, sequences)
-                made |= _span(made["tokens"]) if reads else {"label": np.zeros(count, np.int32)}
-                writer.write_batch(filled(columns, made))
+                columns = common(draw, lengths.clip(SHORTEST, LONGEST), VOCABULARY, sequences)
+                columns |= (
+                    _span(columns["tokens"]) if reads else {"label": np.zeros(count, np.int32)}
+                )
+                writer.write_batch(filled(file_schema, columns))
     return len(kinds)
 
 
-def filled(schema: pa.Schema, made: dict[str, Any]) -> pa.RecordBatch:
+def filled(schema: pa.Schema, columns: dict[str, Any]) -> pa.RecordBatch:
     """A record batch of some columns; the others are null."""
-    count = len(made["example"])
-    arrays = [made.get(field.name, pa.nulls(count, field.type)) for field in schema]
+    count = len(columns["example"])
+    arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in schema]
     return pa.record_batch(list(map(pa.array, arrays)), schema=schema)
 
 

@@ -38,7 +38,7 @@ class Exact:
 
     def add(self, side: Side, rows: Rows, part: int, first: int) -> None:
         """Take in rows of one split; ``first`` is the row number of the first of them."""
-        made = pa.table(  # noqa: F841  (DuckDB finds it by its name)
+        new_keys = pa.table(  # noqa: F841  (DuckDB finds it by its name)
             {
                 "row": np.arange(first, first + len(rows.whole), dtype=np.int32),
                 "whole": rows.whole, "text": rows.text, "query": rows.query,
@@ -48,11 +48,11 @@ class Exact:
         )  # fmt: skip
         self.con.execute(
             f"""INSERT INTO {side}_keys
-            SELECT hash(whole), {_ROW}, false, 0, {part}, row FROM made WHERE whole <> ''
+            SELECT hash(whole), {_ROW}, false, 0, {part}, row FROM new_keys WHERE whole <> ''
             UNION ALL SELECT hash(text), {_TEXT}, text_words >= {LONG_TEXT}, 0, {part}, row
-            FROM made WHERE text_words >= {SHORTEST_QUERY}
+            FROM new_keys WHERE text_words >= {SHORTEST_QUERY}
             UNION ALL SELECT hash(query), {_QUERY}, false, hash(text), {part}, row
-            FROM made WHERE query_words >= {SHORTEST_QUERY}"""
+            FROM new_keys WHERE query_words >= {SHORTEST_QUERY}"""
         )
 
     def find(self) -> None:

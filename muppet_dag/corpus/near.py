@@ -69,8 +69,8 @@ class Near:
         rows = np.flatnonzero(chosen)
         keys = fingerprint.bands(shingles.take(rows)).ravel()
         numbers = np.repeat(rows + first, BANDS)
-        made = pa.table({"key": keys, "row": numbers})  # noqa: F841  (DuckDB finds it by its name)
-        self.con.execute(f"INSERT INTO {side}_bands SELECT key, {part}, row FROM made")
+        new_bands = pa.table({"key": keys, "row": numbers})  # noqa: F841  (DuckDB finds it by its name)
+        self.con.execute(f"INSERT INTO {side}_bands SELECT key, {part}, row FROM new_bands")
 
     def find(self, read: Callable[[int, np.ndarray], Rows]) -> None:
         """Fill table ``near`` (train_part, train_row, part, row, similarity), with table ``exact``
@@ -109,10 +109,12 @@ class Near:
         # A long passage in common outweighs any question, so the rest is compared for itself; or
         # crosswise, for the same pair of sentences the other way round.
         rest = np.maximum(alike(left.rest, right.rest), alike(left.rest, right.text))
-        found = (similarity >= SIMILARITY) & (rest >= SIMILARITY)
-        made = pa.Table.from_batches([pairs]).append_column("similarity", pa.array(similarity))
-        made = made.filter(pa.array(found))
-        self.con.execute("INSERT INTO near SELECT * FROM made")
+        is_near = (similarity >= SIMILARITY) & (rest >= SIMILARITY)
+        near_pairs = pa.Table.from_batches([pairs]).append_column(
+            "similarity", pa.array(similarity)
+        )
+        near_pairs = near_pairs.filter(pa.array(is_near))
+        self.con.execute("INSERT INTO near SELECT * FROM near_pairs")
 
 
 class _Sets:
@@ -130,9 +132,9 @@ class _Sets:
         key = (part.astype(np.int64) << 32) + row
         unique, order = np.unique(key, return_inverse=True)
         parts = unique >> 32
-        found = [read(int(p), unique[parts == p] & 0xFFFFFFFF) for p in np.unique(parts)]
+        blocks = [read(int(p), unique[parts == p] & 0xFFFFFFFF) for p in np.unique(parts)]
         columns = (
-            pa.concat_arrays([getattr(rows, name) for rows in found])
+            pa.concat_arrays([getattr(rows, name) for rows in blocks])
             for name in ("text", "query", "rest", "whole")
         )
         return cls(Rows(*columns), order)

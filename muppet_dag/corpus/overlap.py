@@ -176,9 +176,9 @@ def _write(con: duckdb.DuckDBPyConnection, parts: list[_Part], path: Path) -> No
     )
     con.execute(
         f"""CREATE TABLE overlap AS
-        WITH found AS (SELECT *, 1.0 AS similarity FROM exact
+        WITH matches AS (SELECT *, 1.0 AS similarity FROM exact
                        UNION ALL BY NAME SELECT *, 'near' AS kind FROM near),
-        best AS (SELECT * FROM found QUALIFY row_number() OVER (
+        best AS (SELECT * FROM matches QUALIFY row_number() OVER (
             PARTITION BY train_part, train_row, part
             ORDER BY list_position({list(KINDS)}, kind), similarity DESC, row) = 1)
         SELECT t.task AS train_task, train_row, kind, e.task AS eval_task, e.split AS eval_split,
@@ -219,8 +219,8 @@ def _facts(con: duckdb.DuckDBPyConnection, parts: list[_Part]) -> dict[str, Any]
 
 def _read(folder: Path, split: str, row: int, width: int = 300) -> str:
     """What a model reads of a row, cut to ``width`` characters."""
-    (said,) = shards.read(folder, split).slice(row, 1).to_pylist()
-    text = " / ".join(filter(None, [said["text"], said["query"], *(said["choices"] or [])]))
+    (fields,) = shards.read(folder, split).slice(row, 1).to_pylist()
+    text = " / ".join(filter(None, [fields["text"], fields["query"], *(fields["choices"] or [])]))
     return text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 2 :]}"
 
 

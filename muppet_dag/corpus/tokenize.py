@@ -130,10 +130,10 @@ def _token_rows(
 
 
 def _counted(
-    found: Iterable[list[_Row]], counts: dict[str, int], spec: TokenSpec, schema: pa.Schema
+    chunks: Iterable[list[_Row]], counts: dict[str, int], spec: TokenSpec, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Token rows as columns; ``counts`` grows with them."""
-    for rows in found:
+    for rows in chunks:
         _count(counts, rows, spec)
         yield _record_batch(rows, schema)
 

@@ -31,17 +31,17 @@ def changed(text: str, at: int) -> str:
 def task(folder: Path, **splits: list) -> Path:
     """Shards of rows given as a text, (text, query) or (text, query, choices)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, rows in splits.items():
-        full = [(r,) if isinstance(r, str) else r for r in rows]
-        said = [dict(zip(("text", "query", "choices"), row, strict=False)) for row in full]
-        for i, row in enumerate(said):
+    for split, texts in splits.items():
+        full = [(t,) if isinstance(t, str) else t for t in texts]
+        rows = [dict(zip(("text", "query", "choices"), row, strict=False)) for row in full]
+        for i, row in enumerate(rows):
             row["id"] = str(i)
         with shards.ShardWriter(folder, split) as writer:
-            writer.write(pa.RecordBatch.from_pylist(said, SCHEMA))
+            writer.write(pa.RecordBatch.from_pylist(rows, SCHEMA))
     return folder
 
 
-def found(tmp_path: Path, folders: dict[str, Path]) -> list[tuple]:
+def find_overlaps(tmp_path: Path, folders: dict[str, Path]) -> list[tuple]:
     """(train task, train row, kind, eval task, eval split, eval row)."""
     out = tmp_path / "out"
     out.mkdir()
@@ -56,7 +56,7 @@ def test_equal_rows_are_found_within_and_across_tasks_whatever_case_and_punctuat
     a = task(tmp_path / "a", train=[one, sentence(3), two], validation=[sentence(4)],
              test=[f"  {one.upper()}!! "])  # fmt: skip
     b = task(tmp_path / "b", train=[sentence(5)], validation=[two.replace(" ", " -- ")])
-    assert found(tmp_path, {"a": a, "b": b}) == [
+    assert find_overlaps(tmp_path, {"a": a, "b": b}) == [
         ("a", 0, "row", "a", "test", 0),
         ("a", 2, "row", "b", "validation", 0),
     ]
@@ -65,7 +65,7 @@ def test_equal_rows_are_found_within_and_across_tasks_whatever_case_and_punctuat
 def test_unicode_forms_count_as_equal(tmp_path):
     a = task(tmp_path / "a", train=["Cafe\u0301 ﬁne № 1", "“Straße”"],
              validation=["CAFÉ — fine no 1", "strasse", "straße"])  # fmt: skip
-    assert found(tmp_path, {"a": a}) == [
+    assert find_overlaps(tmp_path, {"a": a}) == [
         ("a", 0, "row", "a", "validation", 0),
         ("a", 1, "row", "a", "validation", 2),
     ]
@@ -75,7 +75,7 @@ def test_the_split_of_a_row_into_fields_does_not_count_and_candidates_do(tmp_pat
     whole = (sentence(1), sentence(2, 6), ["yes", "no"])
     a = task(tmp_path / "a", train=[whole, (sentence(1), sentence(2, 6), ["left", "right"])])
     b = task(tmp_path / "b", validation=[(f"{sentence(1)} {sentence(2, 6)} yes", "no")])
-    assert [row[:3] for row in found(tmp_path, {"a": a, "b": b})] == [("a", 0, "row")]
+    assert [row[:3] for row in find_overlaps(tmp_path, {"a": a, "b": b})] == [("a", 0, "row")]
 
 
 def test_near_duplicates_are_found_at_about_the_stated_similarity(tmp_path):
@@ -83,7 +83,7 @@ def test_near_duplicates_are_found_at_about_the_stated_similarity(tmp_path):
     once = [changed(text, 20) for text in texts]  # 35 of 41 shingles: 0.85
     often = [changed(changed(changed(text, 8), 20), 32) for text in texts]  # 29 of 47: 0.62
     a = task(tmp_path / "a", train=[*once, *often], validation=texts)
-    rows = found(tmp_path, {"a": a})
+    rows = find_overlaps(tmp_path, {"a": a})
     assert rows == [("a", i, "near", "a", "validation", i) for i in range(100)]
     table = pq.read_table(tmp_path / "out" / overlap.FILE)
     assert table["similarity"].to_numpy() == pytest.approx(35 / 41, abs=0.01)
@@ -92,7 +92,7 @@ def test_near_duplicates_are_found_at_about_the_stated_similarity(tmp_path):
 def test_a_pair_the_other_way_round_is_near(tmp_path):
     first, second = sentence(1, 15), sentence(2, 15)
     a = task(tmp_path / "a", train=[(first, second)], validation=[(second, first)])
-    assert found(tmp_path, {"a": a}) == [("a", 0, "near", "a", "validation", 0)]
+    assert find_overlaps(tmp_path, {"a": a}) == [("a", 0, "near", "a", "validation", 0)]
 
 
 def test_a_shared_passage_is_text_and_a_shared_question_is_query(tmp_path):
@@ -100,7 +100,7 @@ def test_a_shared_passage_is_text_and_a_shared_question_is_query(tmp_path):
     a = task(tmp_path / "a", train=[(passage, sentence(3, 8)), (sentence(4, 30), question)])
     b = task(tmp_path / "b", validation=[(passage, question)])
     c = task(tmp_path / "c", test=[question])
-    assert found(tmp_path, {"a": a, "b": b, "c": c}) == [
+    assert find_overlaps(tmp_path, {"a": a, "b": b, "c": c}) == [
         ("a", 0, "text", "b", "validation", 0),
         ("a", 1, "query", "b", "validation", 0),
         ("a", 1, "query", "c", "test", 0),
@@ -114,27 +114,27 @@ def test_a_question_asked_of_many_texts_and_short_texts_prove_nothing(tmp_path):
                          ("a short text", sentence(3, 6))])  # fmt: skip
     b = task(tmp_path / "b", train=[(sentence(i), "What did the man say?") for i in range(20, 24)],
              validation=[(sentence(24), "What did the man say?")])  # fmt: skip
-    assert found(tmp_path, {"a": a, "b": b}) == []
+    assert find_overlaps(tmp_path, {"a": a, "b": b}) == []
 
 
 def test_unrelated_empty_and_training_rows_are_left_alone(tmp_path):
     train = [sentence(i, words=30) for i in range(300)]
     a = task(tmp_path / "a", train=[*train, "", train[0]], validation=["...", sentence(999, 30)])
     b = task(tmp_path / "b", train=train)
-    assert found(tmp_path, {"a": a, "b": b}) == []
+    assert find_overlaps(tmp_path, {"a": a, "b": b}) == []
 
 
 def test_the_same_rows_give_the_same_bytes_and_facts(tmp_path):
     texts = [sentence(seed, words=25) for seed in range(200)]
     a = task(tmp_path / "a", train=[changed(t, 12) for t in texts], validation=texts)
     b = task(tmp_path / "b", train=texts[:50], test=[changed(t, 3) for t in texts])
-    made = []
+    results = []
     for name in ("one", "again"):
         (tmp_path / name).mkdir()
         facts = overlap.find({"b": b, "a": a}, tmp_path / name)
-        made.append((facts, (tmp_path / name / overlap.FILE).read_bytes()))
-    assert made[0] == made[1]
-    facts = made[0][0]
+        results.append((facts, (tmp_path / name / overlap.FILE).read_bytes()))
+    assert results[0] == results[1]
+    facts = results[0][0]
     assert (facts["train_rows"], facts["evaluation_rows"]) == (250, 400)
     assert facts["affected"]["b"] == {"overlapping": 50, "leaked": 50}
     pair = next(r for r in facts["matrix"] if (r["train_task"], r["eval_task"]) == ("b", "a"))
@@ -146,14 +146,14 @@ def test_templates_that_are_all_alike_stay_linear(tmp_path):
     rows = [f"the doctor near the {w} saw the lawyer and the {v} left" for w in WORDS[:60]
             for v in WORDS[60:90]]  # fmt: skip
     a = task(tmp_path / "a", train=rows[::2], validation=rows[1::2])
-    assert len(found(tmp_path, {"a": a})) <= len(rows) // 2
+    assert len(find_overlaps(tmp_path, {"a": a})) <= len(rows) // 2
 
 
 def test_leaked_rows_are_those_of_the_kinds_row_and_near(tmp_path):
     passage, near = sentence(1, 60), changed(sentence(4), 9)
     a = task(tmp_path / "a", train=[(passage, sentence(2, 6)), sentence(3), near],
              validation=[(passage, sentence(5, 6)), sentence(3), sentence(4)])  # fmt: skip
-    kinds = [row[2] for row in found(tmp_path, {"a": a})]
+    kinds = [row[2] for row in find_overlaps(tmp_path, {"a": a})]
     assert kinds == ["text", "row", "near"]
     assert overlap.leaked(tmp_path / "out", "a").tolist() == [1, 2]
     assert overlap.leaked(tmp_path / "out", "b").tolist() == []
@@ -166,8 +166,8 @@ def test_shingles_never_cross_rows():
     rows = pa.array(["a b c d", "", "e f", "g h i"])
     words = fingerprint.words(rows)
     assert words.lengths.tolist() == [4, 0, 2, 3] == fingerprint.word_counts(rows).tolist()
-    made = fingerprint.shingles(words)
-    assert made.lengths.tolist() == [2, 0, 0, 1]
+    shingles = fingerprint.shingles(words)
+    assert shingles.lengths.tolist() == [2, 0, 0, 1]
     again = fingerprint.shingles(fingerprint.words(pa.array(["g h i"])))
-    assert made.values[-1] == again.values[0]
-    assert len(fingerprint.bands(made.take(np.array([], np.int64)))) == 0
+    assert shingles.values[-1] == again.values[0]
+    assert len(fingerprint.bands(shingles.take(np.array([], np.int64)))) == 0

@@ -61,12 +61,12 @@ def sequences(row: dict) -> list[list[int]]:
 
 
 def question(text: str, answer: str = "", query: str = "who owns it ?") -> dict:
-    found = [{"text": answer, "start": text.index(answer)}] if answer else []
-    return {"text": text, "query": query, "answers": found}
+    answers = [{"text": answer, "start": text.index(answer)}] if answer else []
+    return {"text": text, "query": query, "answers": answers}
 
 
-def said(row: dict, text: str) -> str:
-    """What the row's span says in the passage."""
+def span_text(row: dict, text: str) -> str:
+    """The part of the passage that the row's span covers."""
     first = row["passage"][0]
     low, high = 2 * (row["start"] - first), 2 * (row["end"] - first) + 1
     return text[row["offsets"][low] : row["offsets"][high]]
@@ -77,10 +77,10 @@ def test_every_span_reads_as_the_answer_in_its_passage(bench, name):
     table = shards.read(bench.shards(name).path, "train").to_pylist()
     seen = set()
     for row in rows_of(bench.tokens(name).path):
-        given = table[row["example"]]
+        example = table[row["example"]]
         if row["end"]:
             seen.add(row["example"])
-            assert said(row, given["text"]) == given["answers"][0]["text"]
+            assert span_text(row, example["text"]) == example["answers"][0]["text"]
     assert seen == {i for i, row in enumerate(table) if row["answers"]}
 
 
@@ -91,36 +91,36 @@ SIGNS = ("é", "日本語", "😀 👩‍👩‍👧", "ﬁ ﬂ", "İstanbul", "
 def test_spans_are_right_behind_signs_outside_ascii(model, tmp_path, before):
     text = f"{before} said : it belongs to Noel {before} ."
     (row,) = tokens("squad", [question(text, "Noel")], model, tmp_path)
-    assert said(row, text) == "Noel"
+    assert span_text(row, text) == "Noel"
 
 
 def test_an_answer_inside_a_longer_token_is_covered_by_it(model, tmp_path):
     text = "the house 's owner is ann ."
     (row,) = tokens("squad", [question(text, "ous")], model, tmp_path)
-    assert said(row, text) == "house"
+    assert span_text(row, text) == "house"
 
 
 def test_windows_overlap_and_cover_the_whole_passage(model, tokenizer, tmp_path):
     text = " ".join(f"{i}" for i in range(10, 99)) + " end ."
-    made = tokens("squad", [question(text, "57")], model, tmp_path)
-    assert len(made) > 3
+    windows = tokens("squad", [question(text, "57")], model, tmp_path)
+    assert len(windows) > 3
     reach = 0
-    for row in made:
+    for row in windows:
         starts, ends = row["offsets"][0::2], row["offsets"][1::2]
         assert starts[0] <= reach and ends[-1] > reach
         reach = ends[-1]
         low, high = row["passage"]
         assert high - low == len(starts)
     assert reach == len(text)
-    shared = [len(set(a["offsets"][0::2]) & set(b["offsets"][0::2])) for a, b in pairwise(made)]
+    shared = [len(set(a["offsets"][0::2]) & set(b["offsets"][0::2])) for a, b in pairwise(windows)]
     assert min(shared) >= SPEC.stride
 
 
 def test_a_window_without_the_whole_answer_has_the_no_answer_span(model, tmp_path):
     text = "ann " * 100 + "zoe"
-    made = tokens("squad", [question(text, "zoe")], model, tmp_path)
-    assert {(row["start"], row["end"]) for row in made[:-1]} == {(0, 0)}
-    assert said(made[-1], text) == "zoe"
+    windows = tokens("squad", [question(text, "zoe")], model, tmp_path)
+    assert {(row["start"], row["end"]) for row in windows[:-1]} == {(0, 0)}
+    assert span_text(windows[-1], text) == "zoe"
 
 
 def test_an_unanswerable_question_has_the_no_answer_span(model, tmp_path):
@@ -130,34 +130,34 @@ def test_an_unanswerable_question_has_the_no_answer_span(model, tmp_path):
 
 def test_a_question_stands_whole_in_every_window(model, tokenizer, tmp_path):
     query = "who owns the house and the boat ?"
-    made = tokens("squad", [question("ann " * 200, query=query)], model, tmp_path)
+    windows = tokens("squad", [question("ann " * 200, query=query)], model, tmp_path)
     ids = tokenizer.encode(query, add_special_tokens=False).ids
-    assert len(made) > 3
-    for row in made:
+    assert len(windows) > 3
+    for row in windows:
         assert row["input_ids"][1 : 1 + len(ids)] == ids
         assert row["passage"][0] == len(ids) + 2
 
 
 def test_a_question_longer_than_half_a_window_leaves_room_for_the_passage(model, tmp_path):
-    made = tokens("squad", [question("ann zoe", "zoe", query="why " * 500)], model, tmp_path)
-    assert all(row["width"] <= SPEC.max_length for row in made)
-    assert said(made[-1], "ann zoe") == "zoe"
+    windows = tokens("squad", [question("ann zoe", "zoe", query="why " * 500)], model, tmp_path)
+    assert all(row["width"] <= SPEC.max_length for row in windows)
+    assert span_text(windows[-1], "ann zoe") == "zoe"
 
 
 @pytest.mark.parametrize("length", [24, 32])
 def test_short_windows_work_even_with_the_longest_question(model, tmp_path, length):
     spec = TokenSpec(max_length=length, stride=128)
     row = question("ann " * 50, query="why " * 50)
-    made = tokens("squad", [row], model, tmp_path, spec)
-    assert made[-1]["offsets"][-1] == len("ann " * 50) - 1
+    windows = tokens("squad", [row], model, tmp_path, spec)
+    assert windows[-1]["offsets"][-1] == len("ann " * 50) - 1
 
 
 @pytest.mark.parametrize("name", ["commonsense_qa", "arc_easy"])
 def test_candidates_stay_together_and_none_is_lost(bench, tokenizer, name):
-    given = shards.read(bench.shards(name).path, "train").to_pylist()
-    made = rows_of(bench.tokens(name).path)
-    assert [row["example"] for row in made] == list(range(len(given)))
-    for row, source in zip(made, given, strict=True):
+    examples = shards.read(bench.shards(name).path, "train").to_pylist()
+    rows = rows_of(bench.tokens(name).path)
+    assert [row["example"] for row in rows] == list(range(len(examples)))
+    for row, source in zip(rows, examples, strict=True):
         assert row["sequences"] == len(source["choices"]) == len(sequences(row))
         assert row["label"] == source["label"]
         for ids, choice in zip(sequences(row), source["choices"], strict=True):
@@ -166,38 +166,38 @@ def test_candidates_stay_together_and_none_is_lost(bench, tokenizer, name):
 
 def test_a_gap_in_the_question_is_filled_with_each_candidate(model, tokenizer, tmp_path):
     row = {"text": "ann went home .", "query": "she was _ there .", "label": 0}
-    (made,) = tokens("race_high", [{**row, "choices": ["good", "bad"]}], model, tmp_path)
+    (tokens_row,) = tokens("race_high", [{**row, "choices": ["good", "bad"]}], model, tmp_path)
     whole = [
         tokenizer.encode("ann went home .", f"she was {w} there .").ids for w in ("good", "bad")
     ]
-    assert sequences(made) == whole
+    assert sequences(tokens_row) == whole
 
 
 def test_a_candidate_keeps_its_end_next_to_a_long_context(model, tokenizer, tmp_path):
     row = {"text": "ann " * 300, "query": "why ?", "choices": ["good", "bad"], "label": 1}
-    (made,) = tokens("cosmos_qa", [row], model, tmp_path)
-    for ids, word in zip(sequences(made), ("good", "bad"), strict=True):
+    (tokens_row,) = tokens("cosmos_qa", [row], model, tmp_path)
+    for ids, word in zip(sequences(tokens_row), ("good", "bad"), strict=True):
         assert len(ids) == SPEC.max_length and word in tokenizer.decode(ids)
 
 
 def test_pairs_say_where_their_second_part_starts(model, tokenizer, tmp_path):
     row = {"text": "the house .", "query": "the boat .", "label": 1}
-    (made,) = tokens("rte", [row], model, tmp_path)
+    (tokens_row,) = tokens("rte", [row], model, tmp_path)
     whole = tokenizer.encode("the house .", "the boat .")
-    assert made["input_ids"] == whole.ids
-    assert made["second"] == [whole.type_ids.index(1)]
+    assert tokens_row["input_ids"] == whole.ids
+    assert tokens_row["second"] == [whole.type_ids.index(1)]
 
 
 def test_a_single_text_has_no_second_part(model, tmp_path):
-    (made,) = tokens("sst2", [{"text": "the house .", "label": 1}], model, tmp_path)
-    assert made["second"] == made["lengths"]
+    (tokens_row,) = tokens("sst2", [{"text": "the house .", "label": 1}], model, tmp_path)
+    assert tokens_row["second"] == tokens_row["lengths"]
 
 
 def test_a_long_pair_is_cut_on_its_longer_side(model, tokenizer, tmp_path):
     row = {"text": "ann " * 300, "query": "the boat .", "label": 1}
-    (made,) = tokens("rte", [row], model, tmp_path)
-    assert made["width"] == SPEC.max_length
-    assert "the boat." in tokenizer.decode(made["input_ids"])
+    (tokens_row,) = tokens("rte", [row], model, tmp_path)
+    assert tokens_row["width"] == SPEC.max_length
+    assert "the boat." in tokenizer.decode(tokens_row["input_ids"])
 
 
 def test_summaries_are_cut_to_the_target_length_and_keep_their_end_sign(bench, tmp_path):
@@ -221,9 +221,9 @@ def test_sizes_say_what_the_rows_hold(bench, name):
 
 
 def test_facts_count_rows_examples_and_tokens(bench):
-    made = bench.tokens("squad")
-    for split, facts in made.facts["splits"].items():
-        rows = rows_of(made.path, split)
+    artefact = bench.tokens("squad")
+    for split, facts in artefact.facts["splits"].items():
+        rows = rows_of(artefact.path, split)
         assert facts["rows"] == len(rows) >= facts["examples"]
         assert facts["examples"] == bench.shards("squad").facts["splits"][split]["rows"]
         assert facts["tokens"] == sum(row["tokens"] for row in rows)
@@ -245,8 +245,8 @@ def test_ids_of_a_large_vocabulary_take_four(model, tmp_path):
     large.save(str(tmp_path / "large" / "tokenizer.json"))
     (tmp_path / "large" / "config.json").write_text("{}")
     row = {"text": f"w{2**16} w1", "label": 0}
-    (made,) = tokens("sst2", [row], tmp_path / "large", tmp_path)
-    assert made["input_ids"] == [2**16, 1]
+    (tokens_row,) = tokens("sst2", [row], tmp_path / "large", tmp_path)
+    assert tokens_row["input_ids"] == [2**16, 1]
 
 
 @pytest.mark.parametrize("name", ["rte", "stsb", "arc_easy", "squad_v2", "aeslc"])
@@ -261,9 +261,9 @@ def test_the_same_shards_give_the_same_bytes(bench, tmp_path, name):
 
 def test_more_rows_than_a_batch_keep_their_order(model, tmp_path):
     rows = [{"text": str(i), "label": i % 2} for i in range(9000)]
-    made = tokens("sst2", rows, model, tmp_path)
-    assert [row["example"] for row in made] == list(range(9000))
-    assert [row["label"] for row in made] == [i % 2 for i in range(9000)]
+    token_rows = tokens("sst2", rows, model, tmp_path)
+    assert [row["example"] for row in token_rows] == list(range(9000))
+    assert [row["label"] for row in token_rows] == [i % 2 for i in range(9000)]
 
 
 @pytest.mark.parametrize("spec", [{"max_length": 513}, {"max_target_length": 600}])

@@ -130,9 +130,9 @@ def test_weights_go_with_the_tasks_of_the_recipe_even_if_one_has_no_tokens(store
         include = (*TASKS, "sst2")  # which has no tokens here
         return replace(DIRTY, mixture=weights, tasks=replace(DIRTY.tasks, include=include))
 
-    made = pipeline.make_mixture(store, weighed(*TASKS, "sst2"), "tiny-bert")
-    assert made.facts["left_out"] == ["sst2"]
-    assert made.facts["shares"]["rte"] == pytest.approx(0.5, abs=0.1)
+    mixture = pipeline.make_mixture(store, weighed(*TASKS, "sst2"), "tiny-bert")
+    assert mixture.facts["left_out"] == ["sst2"]
+    assert mixture.facts["shares"]["rte"] == pytest.approx(0.5, abs=0.1)
     with pytest.raises(BadConfig, match="does not name sst2"):
         pipeline.make_mixture(store, weighed(*TASKS), "tiny-bert")
     with pytest.raises(BadConfig, match="names cola, not among"):
