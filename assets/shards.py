@@ -20,13 +20,13 @@ def repository_key(repository: str) -> dg.AssetKey:
     return dg.AssetKey(["hub", *repository.split("/")])
 
 
-def _observable(**said: Any) -> Callable[[Callable], dg.AssetsDefinition]:
+def _observable(**kwargs: Any) -> Callable[[Callable], dg.AssetsDefinition]:
     """``observable_source_asset`` without its warning, once per repository, that it is in beta."""
 
     def decorate(function: Callable) -> dg.AssetsDefinition:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.BetaWarning)
-            return dg.observable_source_asset(**said)(function)
+            return dg.observable_source_asset(**kwargs)(function)
 
     return decorate
 
@@ -84,14 +84,16 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
             if isinstance(failure.__cause__, quality.Refused):
                 yield from map(checked, failure.__cause__.findings)
             raise
-        said = quality.describe(task, artefact.path)
-        found = quality.examine(task, artefact.path, artefact.facts, before)
-        yield materialized(artefact, _metadata(artefact.facts, said), list(map(checked, found)))
+        description = quality.describe(task, artefact.path)
+        findings = quality.examine(task, artefact.path, artefact.facts, before)
+        yield materialized(
+            artefact, _metadata(artefact.facts, description), list(map(checked, findings))
+        )
 
     return shards
 
 
-def _metadata(facts: dict, said: dict) -> dict:
+def _metadata(facts: dict, description: dict) -> dict:
     splits = facts["splits"]
     counted = [
         {"split": name, "rows in": s["rows_in"], "rows": s["rows"],
@@ -103,9 +105,9 @@ def _metadata(facts: dict, said: dict) -> dict:
         "rows": dg.MetadataValue.md(table(counted)),
         "dropped": sum(sum(split["dropped"].values()) for split in splits.values()),
         "missing_splits": dg.MetadataValue.json(facts["missing"]),
-        "classes": dg.MetadataValue.json(said["classes"]),
-        "text_length": dg.MetadataValue.json(said["text_length"]),
-        "sample": dg.MetadataValue.md(table(said["rows"])),
+        "classes": dg.MetadataValue.json(description["classes"]),
+        "text_length": dg.MetadataValue.json(description["text_length"]),
+        "sample": dg.MetadataValue.md(table(description["rows"])),
     }
 
 

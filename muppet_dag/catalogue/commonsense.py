@@ -108,8 +108,8 @@ def _mathqa_choices() -> str:
     bare = """regexp_replace(options, '^\\[[''"]|[''"]\\]$', '', 'g')"""
     line = f"""regexp_replace({bare}, '[''"], [''"]([b-e] \\))', ' , \\1', 'g')"""
     form = r"""'^\s*a \)(.*?),\s*b \)(.*?),\s*c \)(.*?),\s*d \)(.*?),\s*e \)(.*)$'"""
-    found = ", ".join(f"regexp_extract(line, {form}, {group})" for group in range(1, 6))
-    parts = f"list_transform([{found}], lambda part: {strip('part')})"
+    options = ", ".join(f"regexp_extract(line, {form}, {group})" for group in range(1, 6))
+    parts = f"list_transform([{options}], lambda part: {strip('part')})"
     return let("line", line, f"CASE WHEN regexp_matches(line, {form}) THEN {parts} ELSE [] END")
 
 

@@ -41,7 +41,8 @@ squad_v2 = mrc(
 # Counts, sums and differences stand nowhere; a single digit that does is mostly there by accident.
 # The parts of a list answer count as alternatives, since the raw rows do not tell them apart.
 DROP_ANSWERS = find_answers(
-    "passage", r"list_filter(answers_spans.spans, lambda said: NOT regexp_matches(said, '^\d$'))"
+    "passage",
+    r"list_filter(answers_spans.spans, lambda answer: NOT regexp_matches(answer, '^\d$'))",
 )
 
 drop = mrc(
@@ -76,12 +77,12 @@ HOTPOT_SUPPORT = (
     "list_contains(supporting_facts.title, part.title) AND strpos(passage, part.line) > 0)"
 )
 HOTPOT_SPAN = (
-    "{'text': answer, 'start': CASE WHEN found >= 0 "
-    "THEN strpos(passage, part.line) - 1 + found END}"
+    "{'text': answer, 'start': CASE WHEN place >= 0 "
+    "THEN strpos(passage, part.line) - 1 + place END}"
 )
 HOTPOT_ANSWERS = let("passage", HOTPOT_TEXT, (
     f"list_filter(list_transform({HOTPOT_SUPPORT}, "
-    f"lambda part: {let('found', find_word('part.line', 'answer'), HOTPOT_SPAN)}), "
+    f"lambda part: {let('place', find_word('part.line', 'answer'), HOTPOT_SPAN)}), "
     "lambda span: span.start IS NOT NULL)"
 ))  # fmt: skip
 
@@ -128,7 +129,7 @@ NQ_SPANS = (
 # A span counts if it reads as one of the answers does, up to case and white space.
 NQ_ANSWERS = (
     f"list_filter({NQ_SPANS}, lambda span: list_contains("
-    f"list_transform(detected_answers.text, lambda said: {plain('said')}), {plain('span.text')}))"
+    f"list_transform(detected_answers.text, lambda alias: {plain('alias')}), {plain('span.text')}))"
 )
 
 natural_questions = mrc(

@@ -43,9 +43,9 @@ def from_html(text: str) -> str:
     # A part behind "&#" opens with the number of a character, or else was no entity.
     code = r"TRY_CAST(regexp_extract(part, '^(\d{1,7});', 1) AS INTEGER)"
     valid = f"({code} BETWEEN 9 AND 55295 OR {code} BETWEEN 57344 AND 1114111)"
-    told = f"if({valid}, chr({code}) || substr(part, strpos(part, ';') + 1), '&#' || part)"
+    decoded = f"if({valid}, chr({code}) || substr(part, strpos(part, ';') + 1), '&#' || part)"
     parts = f"list_transform(string_split({bare}, '&#'), "
-    out = f"array_to_string({parts}lambda part, place: if(place = 1, part, {told})), '')"
+    out = f"array_to_string({parts}lambda part, place: if(place = 1, part, {decoded})), '')"
     for name, sign in {"nbsp": " ", "lt": "<", "gt": ">", "quot": '"', "amp": "&"}.items():
         out = f"replace({out}, '&{name};', '{sign}')"
     return strip(f"regexp_replace({out}, '\\s+', ' ', 'g')")

@@ -72,11 +72,11 @@ class Task:
     @property
     def fingerprint(self) -> str:
         """Hash of what decides the rows: editing a description re-makes nothing."""
-        said = asdict(self)
-        for words in ("licence", "citation", "about", "rows", "metrics", "held_out"):
-            said.pop(words)
-        said["dataset"].pop("paths", None)  # what files hold decides, not where they lie
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        entry = asdict(self)
+        for key in ("licence", "citation", "about", "rows", "metrics", "held_out"):
+            entry.pop(key)
+        entry["dataset"].pop("paths", None)  # what files hold decides, not where they lie
+        return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def regression(self) -> bool:
@@ -104,7 +104,7 @@ def classification(
     """A text or a pair of texts with a class (``label``, ``classes``) or a number (``score``)."""
     if (label is None) == (score is None) or (label is None) == bool(classes):
         raise BadConfig("a classification task has label= and classes=, or score=")
-    columns = _given(id=id, text=text, query=query, label=label, score=score)
+    columns = _present(id=id, text=text, query=query, label=label, score=score)
     return _task("classification", dataset, columns, metrics, classes=classes, **rest)
 
 
@@ -120,7 +120,7 @@ def commonsense(
     **rest: object,
 ) -> Task:
     """Multiple choice: an optional context, an optional question, candidates, the right index."""
-    columns = _given(id=id, text=text, query=query, choices=choices, label=label)
+    columns = _present(id=id, text=text, query=query, choices=choices, label=label)
     return _task("commonsense", dataset, columns, metrics, **rest)
 
 
@@ -135,7 +135,7 @@ def mrc(
     **rest: object,
 ) -> Task:
     """Reading comprehension: a passage, a question, gold spans (an empty list: unanswerable)."""
-    columns = _given(id=id, text=text, query=query, answers=answers)
+    columns = _present(id=id, text=text, query=query, answers=answers)
     return _task("mrc", dataset, columns, metrics, **rest)
 
 
@@ -149,7 +149,7 @@ def summarization(
     **rest: object,
 ) -> Task:
     """A document and the summary to write."""
-    columns = _given(id=id, text=text, target=target)
+    columns = _present(id=id, text=text, target=target)
     return _task("summarization", dataset, columns, metrics, **rest)
 
 
@@ -162,7 +162,7 @@ def named(module: Mapping[str, object]) -> dict[str, Task]:
     return tasks
 
 
-def _given(**columns: str | None) -> dict[str, str]:
+def _present(**columns: str | None) -> dict[str, str]:
     return {name: sql for name, sql in columns.items() if sql is not None}
 
 

@@ -59,10 +59,10 @@ class Refused(BadData):
 
     def __init__(self, task: Task, findings: list[Finding]) -> None:
         self.findings = findings
-        bad = [each for each in findings if not each.passed]
-        said = "; ".join(f"{each.name}: {each.note or dict(each.numbers)}" for each in bad)
+        failed = [each for each in findings if not each.passed]
+        reasons = "; ".join(f"{each.name}: {each.note or dict(each.numbers)}" for each in failed)
         fix = "Nothing was replaced. If the change is meant, raise the entry's version."
-        super().__init__(f"the new shards were refused ({said})", task=task.name, fix=fix)
+        super().__init__(f"the new shards were refused ({reasons})", task=task.name, fix=fix)
 
 
 def require(
@@ -82,12 +82,12 @@ def examine(
     task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> list[Finding]:
     """Every check of ``CHECKS``, in that order: those that block, then those worth a look."""
-    found = [
+    findings = [
         *_blocking(task, folder, facts, before), _row_count(task, facts), _splits(facts),
         _duplicates(folder, _main(shards.splits(folder))), _empty(folder),
     ]  # fmt: skip
-    assert [each.name for each in found] == list(CHECKS)
-    return found
+    assert [each.name for each in findings] == list(CHECKS)
+    return findings
 
 
 def describe(task: Task, folder: Path) -> dict[str, Any]:
@@ -137,22 +137,22 @@ def _labels(task: Task, folder: Path, split: str) -> Finding:
 
 
 def _classes(task: Task, folder: Path, split: str) -> dict[str, int]:
-    counted: Counter[int | None] = Counter()
+    counts: Counter[int | None] = Counter()
     if task.classes:
         for batch in shards.batches(folder, split, ["label"]):
-            found = batch.column("label").value_counts().to_pylist()
-            counted.update({each["values"]: each["counts"] for each in found})
-    return {name: counted[index] for index, name in enumerate(task.classes)}
+            in_batch = batch.column("label").value_counts().to_pylist()
+            counts.update({each["values"]: each["counts"] for each in in_batch})
+    return {name: counts[index] for index, name in enumerate(task.classes)}
 
 
 def _lengths(folder: Path, split: str) -> dict[str, int]:
     rows = shards.numbered(folder, split, "text")  # noqa: F841  (DuckDB finds it by its name)
     with database(MEMORY) as con:
         query = "SELECT length(text) AS length, count(*) AS rows FROM rows GROUP BY ALL ORDER BY 1"
-        found = con.execute(query).fetchnumpy()
-    ends = found["rows"].cumsum()
+        histogram = con.execute(query).fetchnumpy()
+    ends = histogram["rows"].cumsum()
     places = np.array([0, 0.5, 0.95, 1]) * (ends[-1] - 1)
-    lengths = found["length"][ends.searchsorted(places, side="right")].tolist()
+    lengths = histogram["length"][ends.searchsorted(places, side="right")].tolist()
     return dict(zip(("min", "median", "p95", "max"), lengths, strict=True))
 
 
@@ -175,7 +175,7 @@ def _row_count(task: Task, facts: Mapping[str, Any]) -> Finding:
 
 def _shrunk(facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> Finding:
     """Rows of each split against the last good version."""
-    was = {split: said["rows"] for split, said in (before or {}).get("splits", {}).items()}
+    was = {split: counts["rows"] for split, counts in (before or {}).get("splits", {}).items()}
     now = {split: facts["splits"].get(split, {}).get("rows", 0) for split in was}
     lost = [split for split, rows in was.items() if now[split] < SHRUNK * rows]
     numbers = {**now, **{f"{split}_before": rows for split, rows in was.items()}}
@@ -190,7 +190,7 @@ def _splits(facts: Mapping[str, Any]) -> Finding:
 
 
 def _duplicates(folder: Path, split: str) -> Finding:
-    """Rows that a model reads as the same, told by a hash of 128 bits."""
+    """Rows that a model reads as the same, compared by a hash of 128 bits."""
     rows = shards.numbered(folder, split, "text", "query", "choices")  # noqa: F841  (by its name)
     whole = "concat_ws(chr(0), text, coalesce(query, ''), array_to_string(choices, chr(0)))"
     with database(MEMORY) as con:
@@ -200,10 +200,12 @@ def _duplicates(folder: Path, split: str) -> Finding:
         )
         (extra,) = con.execute("SELECT coalesce(sum(times - 1), 0) FROM repeated").fetchone()
         most = f"SELECT row, times FROM repeated ORDER BY times DESC, row LIMIT {SHOWN}"
-        found = dict(con.execute(most).fetchall())
+        times_by_row = dict(con.execute(most).fetchall())
     shown = [
         {name: row[name] for name in ("id", "text", "query")} | {"times": times}
-        for row, times in zip(_rows(folder, split, found), found.values(), strict=True)
+        for row, times in zip(
+            _rows(folder, split, times_by_row), times_by_row.values(), strict=True
+        )
     ]
     numbers = {"duplicates": int(extra), "share": int(extra) / shards.read(folder, split).num_rows}
     passed = numbers["share"] <= DUPLICATES
@@ -220,8 +222,8 @@ def _empty(folder: Path) -> Finding:
     for split in shards.splits(folder):
         rows = shards.numbered(folder, split, "text", "query", "choices")  # noqa: F841  (as above)
         with database(MEMORY) as con:
-            found, first = con.execute(query).fetchone()
-        count += found
+            in_split, first = con.execute(query).fetchone()
+        count += in_split
         shown += _rows(folder, split, first or [])
     rows_shown = [_shown(row) for row in shown[:SHOWN]]
     return Finding("empty_text", not count, {"rows": count}, rows=rows_shown)

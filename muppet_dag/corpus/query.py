@@ -1,4 +1,4 @@
-"""The SQL of one split, and what its errors mean.
+"""The SQL of one split.
 
 The query keeps every raw row in order and only says why a row is to be dropped, so that raw row
 numbers in error messages are right and every dropped row is counted under its reason.
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from muppet_dag.catalogue import Slice, Task
-from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus.database import database
+from muppet_dag.corpus.explain import explained
 from muppet_dag.corpus.readers import listed, quote, table
+from muppet_dag.corpus.schema import SQL_TYPES
 from muppet_dag.corpus.shards import BATCH_ROWS, rebatch
-from muppet_dag.errors import BadData, MuppetError
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,29 +31,18 @@ ELSEWHERE = "in another part of the split"
 #: copies of them.
 LONG = 16_384
 
-_SQL_TYPES = {
-    "id": "VARCHAR",
-    "text": "VARCHAR",
-    "query": "VARCHAR",
-    "choices": "VARCHAR[]",
-    "label": "INTEGER",
-    "score": "FLOAT",
-    "answers": "STRUCT(text VARCHAR, start INTEGER)[]",
-    "target": "VARCHAR",
-}
-
 
 def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
     """The SQL of one split: unified columns, ``dropped`` (a reason or NULL), and what is wrong:
     ``bad_label`` (a label that is no whole number) and ``bad_span`` (1 for the first answer)."""
     columns = [
-        f"CAST({_column(task, name)} AS {kind}) AS {name}" for name, kind in _SQL_TYPES.items()
+        f"CAST({_column(task, name)} AS {kind}) AS {name}" for name, kind in SQL_TYPES.items()
     ]
     drops = " ".join(f"WHEN {condition} THEN {quote(why)}" for why, condition in task.drop.items())
     why = f"CASE {drops} END" if drops else "NULL::VARCHAR"
     # To make it an integer would round it.
-    given = f"CAST({_column(task, 'label')} AS DOUBLE) AS given_label"
-    inner = f"SELECT {', '.join(columns)}, {given}, {why} AS drop_why FROM {table(paths)}"
+    raw_label = f"CAST({_column(task, 'label')} AS DOUBLE) AS raw_label"
+    inner = f"SELECT {', '.join(columns)}, {raw_label}, {why} AS drop_why FROM {table(paths)}"
     span = (
         "list_position(list_transform(answers, "
         "lambda a: coalesce(substr(text, a.start + 1, length(a.text)) = a.text, false)), false)"
@@ -61,8 +50,8 @@ def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
         else "NULL::INTEGER"
     )
     return (
-        f"SELECT * EXCLUDE (given_label, drop_why), {_dropped(task, part)} AS dropped, "
-        f"CASE WHEN given_label <> label THEN given_label END AS bad_label, {span} AS bad_span "
+        f"SELECT * EXCLUDE (raw_label, drop_why), {_dropped(task, part)} AS dropped, "
+        f"CASE WHEN raw_label <> label THEN raw_label END AS bad_label, {span} AS bad_span "
         f"FROM ({inner})"
     )
 
@@ -76,8 +65,8 @@ def _dropped(task: Task, part: Slice) -> str:
         cases.append(f"WHEN NOT ({inside}) THEN {quote(ELSEWHERE)}")
     cases.append("WHEN drop_why IS NOT NULL THEN drop_why")
     unlabelled = {
-        "classification": "score IS NULL" if task.regression else "coalesce(given_label, -1) = -1",
-        "commonsense": "coalesce(given_label, -1) = -1",
+        "classification": "score IS NULL" if task.regression else "coalesce(raw_label, -1) = -1",
+        "commonsense": "coalesce(raw_label, -1) = -1",
         "mrc": "answers IS NULL",
         "summarization": "coalesce(trim(target), '') = ''",
     }[task.family]
@@ -93,8 +82,8 @@ def blank(text: str) -> str:
     """SQL for whether a text is NULL or has nothing but white space."""
     # A text that opens with a visible sign of ASCII needs no search, and nearly all do.
     visible = f"coalesce(unicode({text}) BETWEEN 33 AND 126, false)"
-    found = rf"coalesce(regexp_matches({text}, '[^\s\p{{Z}}]'), false)"
-    return f"CASE WHEN {visible} THEN false ELSE NOT {found} END"
+    signs = rf"coalesce(regexp_matches({text}, '[^\s\p{{Z}}]'), false)"
+    return f"CASE WHEN {visible} THEN false ELSE NOT {signs} END"
 
 
 def _column(task: Task, name: str) -> str:
@@ -114,7 +103,7 @@ def stream(
             # A batch of DuckDB's ends with each row group of the file, which may be small.
             yield from rebatch(con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS))
         except (duckdb.Error, OSError) as error:
-            raise _explained(con, task, role, paths, error) from error
+            raise explained(con, task, role, paths, error) from error
 
 
 def _long(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
@@ -124,71 +113,3 @@ def _long(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
     counted = f"SELECT sum(num_rows) FROM parquet_file_metadata({listed(paths)})"
     ((rows,),) = con.sql(counted).fetchall()
     return sum(path.stat().st_size for path in paths) > LONG * rows
-
-
-def _explained(con, task: Task, role: str, paths: Sequence[Path], error: Exception) -> MuppetError:
-    """What DuckDB's error means to the user.
-
-    Behind the first batch errors come by way of Arrow, as OSError with the kind in the text only.
-    """
-    message = first_line(error)
-    if message.startswith("Out of Memory"):
-        return MuppetError(f"task {task.name!r}, split {role!r}: {message}")
-    if message.startswith("Binder Error"):
-        return BadData(
-            f"a raw column is missing or has changed ({message})",
-            task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
-            fix=_columns_now(con, task, paths),
-        )  # fmt: skip
-    if message.startswith("Conversion Error"):
-        return _locate_conversion(con, task, role, paths, message)
-    # Where a line of CSV is wrong, the next lines say which and how.
-    return unreadable(task, role, " ".join(str(error).splitlines()[:3])[:400])
-
-
-def unreadable(task: Task, role: str, message: str) -> BadData:
-    """A raw file that DuckDB or Arrow cannot read."""
-    if isinstance(task.dataset, Files):
-        expected = "Parquet, or UTF-8 text with one kind of line end"
-        fix = f"See {task.dataset.config}."
-    else:
-        expected = "complete parquet files"
-        fix = "Delete the damaged file so that it is fetched again."
-    return BadData(
-        f"a raw file cannot be read ({message})",
-        task=task.name, split=role, expected=expected, fix=fix,
-    )  # fmt: skip
-
-
-def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], message: str) -> BadData:
-    """Find the column and row that could not be converted, to name them."""
-    import duckdb
-
-    for name, sql in task.columns.items():
-        rows = f"SELECT row_number() OVER () - 1 AS row, ({sql}) AS value FROM {table(paths)}"
-        bad = f"value IS NOT NULL AND TRY_CAST(value AS {_SQL_TYPES[name]}) IS NULL"
-        try:
-            bad_row = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
-        except duckdb.Error:  # the expression itself fails, then its row cannot be told this way
-            bad_row = None
-        if bad_row:
-            return BadData(
-                f"value {str(bad_row[1])[:200]!r}", task=task.name, split=role, column=name,
-                row=bad_row[0], expected=f"a value of type {_SQL_TYPES[name]}",
-            )  # fmt: skip
-    return BadData(message, task=task.name, split=role)
-
-
-def _columns_now(con, task: Task, paths: Sequence[Path]) -> str:
-    names = [row[0] for row in con.execute(f"DESCRIBE FROM {table(paths)}").fetchall()]
-    message = f"The raw columns are now: {', '.join(names)}."
-    if isinstance(task.dataset, Files):
-        message += f" They are those of {paths[0]}."
-        if paths[0].suffix.lower() in (".csv", ".tsv"):
-            message += " All are text: a number is had by CAST(column AS INTEGER)."
-    return message
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text."""
-    return str(error).splitlines()[0]

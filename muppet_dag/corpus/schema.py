@@ -22,3 +22,15 @@ SCHEMA = pa.schema(
         pa.field("target", pa.string()),
     ]
 )
+
+#: The same types in DuckDB's words.
+SQL_TYPES = {
+    "id": "VARCHAR",
+    "text": "VARCHAR",
+    "query": "VARCHAR",
+    "choices": "VARCHAR[]",
+    "label": "INTEGER",
+    "score": "FLOAT",
+    "answers": "STRUCT(text VARCHAR, start INTEGER)[]",
+    "target": "VARCHAR",
+}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from muppet_dag.catalogue import Task
-from muppet_dag.corpus.query import first_line, unreadable
+from muppet_dag.corpus.explain import first_line, unreadable
 from muppet_dag.errors import BadData
 
 
@@ -31,9 +31,9 @@ class _Rows:
         bad = pc.index(pc.fill_null(good, False), False).as_py()
         if bad < 0:
             return
-        said, row_id = (self.batch.column(name)[bad].as_py() for name in (shown or column, "id"))
+        value, row_id = (self.batch.column(name)[bad].as_py() for name in (shown or column, "id"))
         raise BadData(
-            f"value {str(said)[:200]!r} of the row with id {row_id!r}",
+            f"value {str(value)[:200]!r} of the row with id {row_id!r}",
             task=self.task.name, split=self.role, column=column,
             row=self.numbers[bad].as_py(), expected=expected,
             fix=f"Check {self.task.dataset.repository} or the entry's {column}= expression.",
@@ -91,5 +91,5 @@ def _class_names(task: Task, role: str, path: Path, column: str) -> list[str]:
         metadata = pq.read_schema(path).metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise unreadable(task, role, f"{path.name}: {first_line(error)}") from error
-    said = json.loads(metadata.get(b"huggingface", b"{}"))
-    return said.get("info", {}).get("features", {}).get(column, {}).get("names") or []
+    info = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {})
+    return info.get("features", {}).get(column, {}).get("names") or []

@@ -36,8 +36,8 @@ def normalised(task: str, rows: list[Row], folder: Path) -> list[Row]:
     path = folder / "train-00000-of-00001.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(SAMPLES[task][0])), path)
     with duckdb.connect() as con:
-        made = con.sql(query(TASKS[task], Slice("train"), [path])).to_arrow_table().to_pylist()
-    return [{key: value for key, value in row.items() if value is not None} for row in made]
+        normal = con.sql(query(TASKS[task], Slice("train"), [path])).to_arrow_table().to_pylist()
+    return [{key: value for key, value in row.items() if value is not None} for row in normal]
 
 
 # --- Every entry ----------------------------------------------------------------------------------
@@ -56,8 +56,8 @@ def test_an_entry_says_what_a_user_must_know(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_golden_rows(name: str, tmp_path: Path) -> None:
     assert len(GOLDEN.get(name, [])) >= 2, f"tests/catalogue/golden holds too few rows of {name}"
-    made = normalised(name, [raw for raw, _ in GOLDEN[name]], tmp_path)
-    for row, (raw, expected) in zip(made, GOLDEN[name], strict=True):
+    rows = normalised(name, [raw for raw, _ in GOLDEN[name]], tmp_path)
+    for row, (raw, expected) in zip(rows, GOLDEN[name], strict=True):
         assert (row.get("dropped") if isinstance(expected, str) else row) == expected, raw
 
 
@@ -182,10 +182,10 @@ def test_mnli_has_two_validation_splits() -> None:
 def test_sciq_draws_the_place_of_the_answer_by_hash(tmp_path: Path) -> None:
     raw = {"distractor1": "x", "distractor2": "y", "distractor3": "z", "support": "",
            "correct_answer": "gold"}  # fmt: skip
-    made = normalised("sciq", [raw | {"question": f"Q{number}"} for number in range(40)], tmp_path)
-    assert {row["label"] for row in made} == {0, 1, 2, 3}
-    assert all(row["choices"][row["label"]] == "gold" for row in made)
-    assert all(sorted(row["choices"]) == ["gold", "x", "y", "z"] for row in made)
+    rows = normalised("sciq", [raw | {"question": f"Q{number}"} for number in range(40)], tmp_path)
+    assert {row["label"] for row in rows} == {0, 1, 2, 3}
+    assert all(row["choices"][row["label"]] == "gold" for row in rows)
+    assert all(sorted(row["choices"]) == ["gold", "x", "y", "z"] for row in rows)
 
 
 def test_triviaqa_cuts_long_documents_around_the_answer(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ SST2 = replace(catalogue.get("sst2"), rows={"train": 100, "validation": 50})
 
 def facts(train: int = 100, validation: int = 50, missing: tuple[str, ...] = ()) -> dict[str, Any]:
     splits = {"train": {"rows_in": train}, "validation": {"rows_in": validation}}
-    kept = {split: said for split, said in splits.items() if split not in missing}
+    kept = {split: counts for split, counts in splits.items() if split not in missing}
     return {"splits": kept, "missing": list(missing)}
 
 
@@ -40,75 +40,75 @@ def texts(count: int = 100, **columns: list) -> list[dict]:
     return rows
 
 
-def check(name: str, tmp_path: Path, rows: list[dict], said=None, task=SST2) -> Finding:
-    found = {f.name: f for f in examine(task, folder(tmp_path, rows), said or facts())}
-    assert list(found) == list(CHECKS)
-    assert all(found[each].blocking == blocks for each, blocks in CHECKS.items())
-    return found[name]
+def check(name: str, tmp_path: Path, rows: list[dict], counts=None, task=SST2) -> Finding:
+    findings = {f.name: f for f in examine(task, folder(tmp_path, rows), counts or facts())}
+    assert list(findings) == list(CHECKS)
+    assert all(findings[each].blocking == blocks for each, blocks in CHECKS.items())
+    return findings[name]
 
 
 @pytest.mark.parametrize("name", ["sst2", "stsb", "commonsense_qa", "squad_v2", "aeslc"])
 def test_the_samples_pass_all_but_the_official_row_count(bench, name):
-    made = bench.shards(name)
-    found = examine(catalogue.get(name), made.path, made.facts)
-    assert [f.name for f in found if not f.passed] == ["row_count"]
+    artefact = bench.shards(name)
+    findings = examine(catalogue.get(name), artefact.path, artefact.facts)
+    assert [f.name for f in findings if not f.passed] == ["row_count"]
 
 
 def test_one_class_for_nearly_all_rows_blocks(tmp_path):
-    found = check("labels", tmp_path, texts(label=[0] + [1] * 99))
-    assert not found.passed and found.blocking
-    assert found.numbers == {"negative": 1, "positive": 99, "largest_share": 0.99}
+    finding = check("labels", tmp_path, texts(label=[0] + [1] * 99))
+    assert not finding.passed and finding.blocking
+    assert finding.numbers == {"negative": 1, "positive": 99, "largest_share": 0.99}
 
 
 def test_a_class_without_rows_is_named(tmp_path):
-    found = check("labels", tmp_path, texts(label=[0] * 100))
-    assert not found.passed and "positive" in found.note
+    finding = check("labels", tmp_path, texts(label=[0] * 100))
+    assert not finding.passed and "positive" in finding.note
 
 
 @pytest.mark.parametrize(("count", "passed"), [(100, True), (99, True), (97, False), (103, False)])
 def test_rows_are_counted_against_the_official_number(tmp_path, count, passed):
-    found = check("row_count", tmp_path, texts(), facts(train=count))
-    assert found.passed == passed and not found.blocking
-    assert (found.numbers["train"], found.numbers["train_official"]) == (count, 100)
+    finding = check("row_count", tmp_path, texts(), facts(train=count))
+    assert finding.passed == passed and not finding.blocking
+    assert (finding.numbers["train"], finding.numbers["train_official"]) == (count, 100)
 
 
 def test_carved_splits_are_counted_as_a_whole(tmp_path):
     splits = {"train": "train[5%:]", "validation": "train[:5%]"}
     task = replace(SST2, dataset=replace(SST2.dataset, splits=splits), rows={"train": 100})
-    found = check("row_count", tmp_path, texts(), facts(95, 5), task)
-    assert found.passed and found.numbers == {"train": 100, "train_official": 100}
+    finding = check("row_count", tmp_path, texts(), facts(95, 5), task)
+    assert finding.passed and finding.numbers == {"train": 100, "train_official": 100}
 
 
 def test_a_split_that_the_source_lacks_is_told(tmp_path):
-    found = check("splits", tmp_path, texts(), facts(missing=("validation",)))
-    assert not found.passed and "validation" in found.note
+    finding = check("splits", tmp_path, texts(), facts(missing=("validation",)))
+    assert not finding.passed and "validation" in finding.note
 
 
 @pytest.mark.parametrize(("times", "passed"), [(5, True), (8, False)])
 def test_repeated_rows_are_counted_and_shown(tmp_path, times, passed):
-    found = check("duplicates", tmp_path, texts(text=["again"] * times))
-    assert found.passed == passed
-    assert found.numbers == {"duplicates": times - 1, "share": (times - 1) / 100}
-    assert found.rows[0]["text"] == "again" and found.rows[0]["times"] == times
+    finding = check("duplicates", tmp_path, texts(text=["again"] * times))
+    assert finding.passed == passed
+    assert finding.numbers == {"duplicates": times - 1, "share": (times - 1) / 100}
+    assert finding.rows[0]["text"] == "again" and finding.rows[0]["times"] == times
 
 
 def test_many_duplicates_are_counted_exactly_over_batches_and_files(tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "FILE_ROWS", 2 * shards.BATCH_ROWS)
-    said = [f"text {i % 7}" if i % 3 == 0 else f"alone {i}" for i in range(30_000)]
-    found = check("duplicates", tmp_path, texts(30_000, text=said))
+    texts_ = [f"text {i % 7}" if i % 3 == 0 else f"alone {i}" for i in range(30_000)]
+    finding = check("duplicates", tmp_path, texts(30_000, text=texts_))
     assert len(shards.files(tmp_path, "train")) == 2
-    extra = len(said) - len(set(said))
-    assert found.numbers == {"duplicates": extra, "share": extra / 30_000} and not found.passed
-    most = Counter(said).most_common(5)  # of equally many those that come first
-    assert [(row["text"], row["times"]) for row in found.rows] == most
-    assert [row["id"] for row in found.rows] == [str(said.index(text)) for text, _ in most]
+    extra = len(texts_) - len(set(texts_))
+    assert finding.numbers == {"duplicates": extra, "share": extra / 30_000} and not finding.passed
+    most = Counter(texts_).most_common(5)  # of equally many those that come first
+    assert [(row["text"], row["times"]) for row in finding.rows] == most
+    assert [row["id"] for row in finding.rows] == [str(texts_.index(text)) for text, _ in most]
 
 
 def test_the_candidates_and_their_order_tell_questions_apart(tmp_path):
     choices = [["a", "b"], ["b", "a"], ["ab"], ["a", "b"], ["a", "", "b"]]
     rows = [{"text": "", "query": "which?", "choices": each, "label": 0} for each in choices]
-    found = check("duplicates", tmp_path, rows, task=replace(SST2, family="commonsense"))
-    assert found.numbers["duplicates"] == 1 and [row["id"] for row in found.rows] == ["0"]
+    finding = check("duplicates", tmp_path, rows, task=replace(SST2, family="commonsense"))
+    assert finding.numbers["duplicates"] == 1 and [row["id"] for row in finding.rows] == ["0"]
 
 
 def test_equal_texts_with_other_questions_are_no_duplicates(tmp_path):
@@ -119,41 +119,44 @@ def test_equal_texts_with_other_questions_are_no_duplicates(tmp_path):
 @pytest.mark.parametrize("choices", [["a", " "], [""]])
 def test_an_empty_candidate_is_found(tmp_path, choices):
     rows = texts(choices=[["a", "b"]] * 3 + [choices])
-    found = check("empty_text", tmp_path, rows, task=replace(SST2, family="commonsense"))
-    assert not found.passed and found.numbers == {"rows": 1}
-    assert found.rows[0]["id"] == "3"
+    finding = check("empty_text", tmp_path, rows, task=replace(SST2, family="commonsense"))
+    assert not finding.passed and finding.numbers == {"rows": 1}
+    assert finding.rows[0]["id"] == "3"
 
 
 def test_a_row_with_nothing_to_read_is_found_in_any_split(tmp_path):
     folder(tmp_path, texts(text=["fine", " "]), "validation")
-    found = check("empty_text", tmp_path, texts())
-    assert not found.passed and [row["id"] for row in found.rows] == ["1"]
+    finding = check("empty_text", tmp_path, texts())
+    assert not finding.passed and [row["id"] for row in finding.rows] == ["1"]
 
 
 def test_of_many_empty_rows_the_first_five_are_shown(tmp_path):
     folder(tmp_path, texts(9, text=["\n"] * 9), "validation")
-    found = check("empty_text", tmp_path, texts(10_000, text=["fine"] * 9_997 + [" "] * 3))
-    assert found.numbers == {"rows": 12} and not found.passed
-    assert [row["id"] for row in found.rows] == ["9997", "9998", "9999", "0", "1"]
+    finding = check("empty_text", tmp_path, texts(10_000, text=["fine"] * 9_997 + [" "] * 3))
+    assert finding.numbers == {"rows": 12} and not finding.passed
+    assert [row["id"] for row in finding.rows] == ["9997", "9998", "9999", "0", "1"]
 
 
 def test_a_description_tells_classes_lengths_and_a_few_rows(bench):
-    made = bench.shards("sst2")
-    said = describe(catalogue.get("sst2"), made.path)
-    train = shards.read(made.path, "train")
+    artefact = bench.shards("sst2")
+    description = describe(catalogue.get("sst2"), artefact.path)
+    train = shards.read(artefact.path, "train")
     lengths = [len(text) for text in train["text"].to_pylist()]
-    assert said["classes"] == {"negative": 48, "positive": 48}
-    assert (said["text_length"]["min"], said["text_length"]["max"]) == (min(lengths), max(lengths))
-    assert [row["id"] for row in said["rows"]] == train["id"].to_pylist()[:5]
-    assert all(value is not None for row in said["rows"] for value in row.values())
+    assert description["classes"] == {"negative": 48, "positive": 48}
+    assert (description["text_length"]["min"], description["text_length"]["max"]) == (
+        min(lengths),
+        max(lengths),
+    )
+    assert [row["id"] for row in description["rows"]] == train["id"].to_pylist()[:5]
+    assert all(value is not None for row in description["rows"] for value in row.values())
 
 
 def test_text_lengths_are_those_of_all_rows(tmp_path):
     lengths = [1] * 9_000 + [50] * 6_000 + [400] * 4_000 + [9_000] * 1_000
     folder(tmp_path, texts(20_000, text=["é" * length for length in lengths]))
-    said = describe(SST2, tmp_path)
-    assert said["text_length"] == {"min": 1, "median": 50, "p95": 400, "max": 9_000}
-    assert said["classes"] == {"negative": 10_000, "positive": 10_000}
+    description = describe(SST2, tmp_path)
+    assert description["text_length"] == {"min": 1, "median": 50, "p95": 400, "max": 9_000}
+    assert description["classes"] == {"negative": 10_000, "positive": 10_000}
 
 
 def test_long_texts_are_shown_cut(tmp_path):

@@ -46,8 +46,8 @@ GOLDEN = {
     # The same two labels mean the opposite in RTE and WNLI; 1 and 2 change places in CB.
     "mnli": pairs("premise", "hypothesis", 0, 1, 2),
     "multinli": [
-        (raw | {"pairID": "31193n", "genre": "fiction"}, made if made == "unlabelled" else
-         {"id": "31193n"} | made) for raw, made in pairs("premise", "hypothesis", 0, 1, 2)
+        (raw | {"pairID": "31193n", "genre": "fiction"}, row if row == "unlabelled" else
+         {"id": "31193n"} | row) for raw, row in pairs("premise", "hypothesis", 0, 1, 2)
     ],
     "qnli": pairs("sentence", "question", 0, 1),
     "rte": pairs("sentence1", "sentence2", 0, 1),

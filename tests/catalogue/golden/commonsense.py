@@ -15,8 +15,8 @@ def keyed(question: str, labels: str, key: str, label: int | str) -> tuple:
     texts = [f"text {letter}" for letter in labels]
     raw = {"id": "x", question: "Q 24?", "answerKey": key,
            "choices": {"text": texts, "label": list(labels)}}  # fmt: skip
-    made = {"id": "x", "text": "", "query": "Q 24?", "choices": texts, "label": label}
-    return raw, label if isinstance(label, str) else made
+    row = {"id": "x", "text": "", "query": "Q 24?", "choices": texts, "label": label}
+    return raw, label if isinstance(label, str) else row
 
 
 ARC = [
@@ -39,12 +39,12 @@ RACE = [
 
 def mathqa(problem: str, options: str, correct: str, choices: list[str], label: int) -> tuple:
     raw = {"Problem": problem, "Rationale": f"it is {correct}", "options": options}
-    made = {"text": "", "query": problem, "choices": choices, "label": label}
-    return raw | {"correct": correct}, made
+    row = {"text": "", "query": problem, "choices": choices, "label": label}
+    return raw | {"correct": correct}, row
 
 
-def hellaswag(ctx: str, endings: list[str], label: str, made: dict | str) -> tuple:
-    return {"ind": 1, "ctx": ctx, "endings": endings, "label": label}, made
+def hellaswag(ctx: str, endings: list[str], label: str, row: dict | str) -> tuple:
+    return {"ind": 1, "ctx": ctx, "endings": endings, "label": label}, row
 
 
 GOLDEN = {

@@ -23,9 +23,9 @@ def squad(text: list[str], start: list[int]) -> tuple:
 YARDS = "é 124 yards, 3 of 24."
 
 
-def drop(*said: str) -> dict[str, Any]:
+def drop(*spans: str) -> dict[str, Any]:
     return {"query_id": "q", "passage": YARDS, "question": "?",
-            "answers_spans": {"spans": list(said), "types": ["number"] * len(said)}}  # fmt: skip
+            "answers_spans": {"spans": list(spans), "types": ["number"] * len(spans)}}  # fmt: skip
 
 
 NEWS = "Trumps. Donald Trump won. Trump, Zoë"
@@ -34,8 +34,8 @@ NEWS = "Trumps. Donald Trump won. Trump, Zoë"
 def record(answers: list[str], *spans: dict[str, Any]) -> tuple:
     raw = {"passage": NEWS, "query": "@placeholder won", "entities": [], "answers": answers,
            "idx": {"passage": 1, "query": 2}}  # fmt: skip
-    made = {"id": "1-2", "text": NEWS, "query": "@placeholder won", "answers": list(spans)}
-    return raw, made if spans else NOT_THERE
+    row = {"id": "1-2", "text": NEWS, "query": "@placeholder won", "answers": list(spans)}
+    return raw, row if spans else NOT_THERE
 
 
 REX = "Rex: Rex saw Ann.\nAnn: Zoë. Ann, 40, sat."
