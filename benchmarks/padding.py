@@ -111,7 +111,7 @@ def count_positions(loader: Loader) -> tuple[int, int]:
         for _, batch in (slot for each in step.passes for slot in each.slots):
             text = Text.of([batch.tensors()], torch.device("cpu"))
             for reader in readers:
-                reader.states(text)
+                reader.hidden_states(text)
     return padded.positions, packed.positions
 
 

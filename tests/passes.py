@@ -17,7 +17,7 @@ SPECS = (
     HeadSpec("commonsense", "ranking"),
     HeadSpec("mrc", "span"),
 )
-WORDS = HeadSpec("summarization", "generation")
+GENERATION = HeadSpec("summarization", "generation")
 
 
 def make(folder: Path, kind: str) -> Path:
@@ -28,29 +28,29 @@ def make(folder: Path, kind: str) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         if kind == "bart":
-            made = transformers.BartForConditionalGeneration(transformers.BartConfig(
+            model = transformers.BartForConditionalGeneration(transformers.BartConfig(
                 d_model=HIDDEN, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48,
                 decoder_ffn_dim=48, encoder_attention_heads=2, decoder_attention_heads=2,
                 bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=3,
                 **shared,
             ))  # fmt: skip
         else:
-            made = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(
+            model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(
                 kind, hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=2,
                 intermediate_size=48, type_vocab_size=1 if "roberta" in kind else 2, **shared,
             ))  # fmt: skip
-    made.save_pretrained(folder)
+    model.save_pretrained(folder)
     return folder
 
 
 def model(folder: Path, *specs: HeadSpec, spread: float = 0.2, **settings) -> MultiTaskModel:
     """A model in float64 whose weights were moved away from where they start, without dropout."""
-    made = load(folder, specs or SPECS, dropout=0.0, **settings).double()
+    model = load(folder, specs or SPECS, dropout=0.0, **settings).double()
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator).double() * spread)
-    return made.train()
+    return model.train()
 
 
 def slot(rows: int, seed: int = 0, shortest: int = 4, longest: int = 20) -> dict[str, Tensor]:
@@ -90,18 +90,18 @@ def everything(generates: bool = False) -> list[tuple[str, dict[str, Tensor]]]:
     slots = [("three", slot(4, 1)), ("number", slot(3, 2)), ("commonsense", choices(3, 3)),
              ("mrc", slot(3, 4)), ("three", slot(2, 5, longest=30))]  # fmt: skip
     if generates:
-        slots[2:2] = [(WORDS.name, slot(3, 6))]
-        slots.append((WORDS.name, slot(2, 7, longest=9)))
+        slots[2:2] = [(GENERATION.name, slot(3, 6))]
+        slots.append((GENERATION.name, slot(2, 7, longest=9)))
     return slots
 
 
-def gradients(made: MultiTaskModel, losses: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+def gradients(model: MultiTaskModel, losses: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     """Gradients of the sum of the rows' losses, each slot weighted otherwise; none is left."""
-    made.zero_grad()
+    model.zero_grad()
     sum((i + 1) * loss.sum() for i, (loss, _) in enumerate(losses)).backward()
-    got = {n: p.grad.clone() for n, p in made.named_parameters() if p.grad is not None}
-    made.zero_grad()
-    return got
+    grads = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return grads
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor], atol: float = 1e-10) -> None:

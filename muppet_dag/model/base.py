@@ -38,7 +38,7 @@ def base_version(
     """
     if folder := _folder(base):
         return f"directory:{folder.name}", _content_hash(_local_files(folder))
-    return f"hub:{base}", _ask(base, revision, endpoint).sha
+    return f"hub:{base}", _model_info(base, revision, endpoint).sha
 
 
 def fetch_base(
@@ -81,10 +81,10 @@ def _folder(base: str) -> Path | None:
 
 def _local_files(folder: Path) -> dict[str, Path]:
     names = [path.name for path in folder.iterdir() if path.is_file()]
-    return {name: folder / name for name in _wanted(names, f"directory:{folder.name}")}
+    return {name: folder / name for name in _files_to_take(names, f"directory:{folder.name}")}
 
 
-def _wanted(names: list[str], where: str) -> list[str]:
+def _files_to_take(names: list[str], where: str) -> list[str]:
     """The files to take: configuration, one form of the weights, tokenizer. No folders."""
     if CONFIG not in names:
         raise SourceError(f"{where}: no {CONFIG}, so this is not a transformers model")
@@ -99,8 +99,8 @@ def _wanted(names: list[str], where: str) -> list[str]:
             "tab and name it as revision refs/pr/N"
         )
     kinds = (TOKENIZER, *VOCABULARY, *OTHERS)
-    words = [name for name in names if any(fnmatchcase(name, kind) for kind in kinds)]
-    return sorted({CONFIG, *weights, *(name for name in words if "/" not in name)})
+    vocabulary = [name for name in names if any(fnmatchcase(name, kind) for kind in kinds)]
+    return sorted({CONFIG, *weights, *(name for name in vocabulary if "/" not in name)})
 
 
 def _copy(folder: Path, directory: Path) -> str:
@@ -119,7 +119,7 @@ def _content_hash(files: dict[str, Path]) -> str:
     return f"sha256-{total.hexdigest()[:32]}"
 
 
-def _ask(base: str, revision: str, endpoint: str | None):
+def _model_info(base: str, revision: str, endpoint: str | None):
     """The commit and file list of a model now. Always asks the Hub, never a cache."""
     from huggingface_hub import HfApi
 
@@ -133,11 +133,11 @@ def _ask(base: str, revision: str, endpoint: str | None):
 def _download(base: str, revision: str, endpoint: str | None, directory: Path) -> str:
     from huggingface_hub import snapshot_download
 
-    info = _ask(base, revision, endpoint)
+    info = _model_info(base, revision, endpoint)
     sizes = {file.rfilename: file for file in info.siblings or []}
-    wanted = _wanted(list(sizes), f"hub:{base} at {info.sha}")
+    files = _files_to_take(list(sizes), f"hub:{base} at {info.sha}")
     # The configuration goes first: a model that needs its own code is refused for a few bytes.
-    for names in ([CONFIG], wanted):
+    for names in ([CONFIG], files):
         try:
             home = snapshot_download(
                 base, revision=info.sha, endpoint=endpoint, allow_patterns=names
@@ -171,14 +171,14 @@ def _check_config(directory: Path, where: str) -> dict[str, str | bool]:
     from transformers import CONFIG_MAPPING, AutoConfig
 
     try:
-        said = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-        kind = said.get("model_type")
+        content = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        kind = content.get("model_type")
         if kind in CONFIG_MAPPING:
             config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
             return {"model_type": kind, "encoder_decoder": bool(config.is_encoder_decoder)}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise SourceError(f"{where}: {CONFIG} cannot be read ({error})") from error
-    if "auto_map" in said:
+    if "auto_map" in content:
         raise BadConfig(
             f"{where}: model type {kind!r} is remote code (auto_map in {CONFIG}), which never "
             "runs. Choose a model that transformers knows by itself"
@@ -225,10 +225,10 @@ def _make_tokenizer(directory: Path, where: str) -> None:
     if not any(fnmatchcase(name, kind) for name in names for kind in VOCABULARY):
         raise SourceError(f"{where}: neither {TOKENIZER} nor a vocabulary (vocab.*, *.model)")
     try:
-        made = AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             directory, use_fast=True, trust_remote_code=False, local_files_only=True
         )
-        made.backend_tokenizer.save(str(directory / TOKENIZER))
+        tokenizer.backend_tokenizer.save(str(directory / TOKENIZER))
     except Exception as error:  # many kinds: missing sentencepiece, unknown class, bad vocabulary
         raise SourceError(
             f"{where}: no {TOKENIZER}, and none can be made from the vocabulary ({error})"

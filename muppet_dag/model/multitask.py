@@ -72,22 +72,22 @@ class MultiTaskModel(nn.Module):
         A loss is L_i + lambda KL_S (``smoothness``), not yet divided by log n. Slots that generate
         share one pass through the backbone, all others another one.
         """
-        slots = [(head, self._here(inputs)) for head, inputs in slots]
+        slots = [(head, self._to_device(inputs)) for head, inputs in slots]
         out: dict[int, tuple[Tensor, Tensor]] = {}
         for generation in (False, True):
             kinds = enumerate(self.specs[head].kind for head, _ in slots)
             chosen = [i for i, kind in kinds if (kind == "generation") == generation]
             if chosen:
-                made = self._shared([slots[i] for i in chosen], training)
-                out.update(zip(chosen, made, strict=True))
+                computed = self._pass_losses([slots[i] for i in chosen], training)
+                out.update(zip(chosen, computed, strict=True))
         return [out[i] for i in range(len(slots))]
 
     def logits(self, head: str, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What a head says: (R, C) classes, (R,) numbers, (S,) candidates, (R, L, 2) spans.
+        """Logits of a head: (R, C) classes, (R,) numbers, (S,) candidates, (R, L, 2) spans.
 
         Of generation (R, T, vocabulary): each word of the target given those before it.
         """
-        return self._say([(head, self._here(inputs))])[0]
+        return self._logits([(head, self._to_device(inputs))])[0]
 
     def begin_step(self) -> None:
         """Once a step, before its passes, on every worker: R4F's norms follow the weights."""
@@ -95,13 +95,13 @@ class MultiTaskModel(nn.Module):
             if isinstance(layer, spectral.SpectralLinear):
                 layer.advance()
 
-    def _shared(
+    def _pass_losses(
         self, slots: Sequence[Slot], training: TrainingSection
     ) -> list[tuple[Tensor, Tensor]]:
         """Losses of slots that share a pass. Noised are only those that have R3F's term."""
         kinds = [self.specs[head].kind for head, _ in slots]
         smooth = [self.training and smoothness.applies(kind, training) for kind in kinds]
-        clean, noised = self._both(slots, list(compress(slots, smooth)), training)
+        clean, noised = self._clean_and_noised(slots, list(compress(slots, smooth)), training)
         others, out = iter(noised), []
         for kind, (_, inputs), logits, both in zip(kinds, slots, clean, smooth, strict=True):
             loss, n = losses.of(kind, logits, inputs, training.label_smoothing)
@@ -111,45 +111,45 @@ class MultiTaskModel(nn.Module):
             out.append((loss, n))
         return out
 
-    def _both(
+    def _clean_and_noised(
         self, slots: Sequence[Slot], noised: Sequence[Slot], training: TrainingSection
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Logits of all slots as they are and of some with noise, from one pass or from two."""
         if not noised:
-            return self._say(slots), []
+            return self._logits(slots), []
         size = [sum(len(inputs["input_ids"]) for _, inputs in some) for some in (slots, noised)]
-        words = self.backbone.get_input_embeddings().embedding_dim
-        none = torch.zeros(size[0], words, device=self.backbone.device, dtype=self.backbone.dtype)
-        noise = smoothness.noise(none.new_empty(size[1], words), training)
+        width = self.backbone.get_input_embeddings().embedding_dim
+        none = torch.zeros(size[0], width, device=self.backbone.device, dtype=self.backbone.dtype)
+        noise = smoothness.noise(none.new_empty(size[1], width), training)
         if not training.fuse_noised:
-            return self._say(slots), self._say(noised, noise)
-        said = self._say([*slots, *noised], torch.cat([none, noise]))
-        return said[: len(slots)], said[len(slots) :]
+            return self._logits(slots), self._logits(noised, noise)
+        logits = self._logits([*slots, *noised], torch.cat([none, noise]))
+        return logits[: len(slots)], logits[len(slots) :]
 
-    def _say(self, slots: Sequence[Slot], noise: Tensor | None = None) -> list[Tensor]:
+    def _logits(self, slots: Sequence[Slot], noise: Tensor | None = None) -> list[Tensor]:
         """Logits of slots that are all of generation or all of understanding, from one pass."""
         inputs = [each for _, each in slots]
         text = Text.of(inputs, self.backbone.device)
         if self.specs[slots[0][0]].kind == "generation":
-            return self._words(inputs, text, noise)
+            return self._lm_logits(inputs, text, noise)
         sizes = [len(each["input_ids"]) for each in inputs]
-        states = self.reader.states(text, noise).split(sizes)
+        states = self.reader.hidden_states(text, noise).split(sizes)
         return [
-            self._head(head, own, Layout.of(each["lengths"], own))
+            self._head_logits(head, own, Layout.of(each["lengths"], own))
             for (head, each), own in zip(slots, states, strict=True)
         ]
 
-    def _words(
+    def _lm_logits(
         self, inputs: Sequence[Mapping[str, Tensor]], text: Text, noise: Tensor | None
     ) -> list[Tensor]:
         target = torch.cat([each["target"] for each in inputs])
         layout = Layout.of(torch.cat([each["target_lengths"] for each in inputs]), target)
-        words = self.reader.words(text, target, layout, noise)
-        rows = words.split([len(each["target_lengths"]) for each in inputs])
+        logits = self.reader.lm_logits(text, target, layout, noise)
+        rows = logits.split([len(each["target_lengths"]) for each in inputs])
         longest = [int(each["target_lengths"].max()) for each in inputs]
         return [own[:, :length] for own, length in zip(rows, longest, strict=True)]
 
-    def _head(self, head: str, states: Tensor, layout: Layout) -> Tensor:
+    def _head_logits(self, head: str, states: Tensor, layout: Layout) -> Tensor:
         """Logits of one head from the states (T, hidden) of its own sequences."""
         kind = self.specs[head].kind
         if kind == "span":
@@ -159,7 +159,7 @@ class MultiTaskModel(nn.Module):
         out = self.heads[head](states.index_select(0, at))
         return out if kind == "classification" else out.squeeze(-1)
 
-    def _here(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _to_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         device = self.backbone.device
         return {
             name: each if name in _LENGTHS else each.to(device, non_blocking=True)
@@ -245,8 +245,8 @@ def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _saved_specs(folder: Path) -> dict[str, HeadSpec]:
     path = folder / HEAD_SPECS
-    said: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
-    return {spec["name"]: HeadSpec(**spec) for spec in said}
+    specs: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    return {spec["name"]: HeadSpec(**spec) for spec in specs}
 
 
 def _seed(seed: int, name: str) -> int:

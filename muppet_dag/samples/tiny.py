@@ -31,13 +31,13 @@ def make(kind: str, folder: Path) -> dict[str, Any]:
     transformers.utils.logging.disable_progress_bar()
     vocabulary = _write_tokenizer(Path(folder))
     config = _config(kind, len(vocabulary))
-    model = (
+    model_class = (
         transformers.BertModel if kind == "tiny-bert" else transformers.BartForConditionalGeneration
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20210111)
-        made = model(config)
-    made.save_pretrained(folder)
+        model = model_class(config)
+    model.save_pretrained(folder)
     return {
         "source": f"made:{kind}", "version": VERSION, "model_type": config.model_type,
         "encoder_decoder": kind == "tiny-bart",

@@ -28,8 +28,8 @@ def peak(device: torch.device) -> float | None:
 
 def peak_of(name: str) -> float | None:
     """Peak by the name a driver gives, such as ``NVIDIA H100 80GB HBM3``."""
-    words = f" {name.replace('-', ' ')} "
-    fits = [key for key in PEAKS if f" {key} " in words]
+    spaced = f" {name.replace('-', ' ')} "
+    fits = [key for key in PEAKS if f" {key} " in spaced]
     return PEAKS[max(fits, key=len)] if fits else None
 
 
@@ -44,29 +44,29 @@ class Flops:
     def __init__(self, backbone: nn.Module) -> None:
         config = backbone.config
         self.hidden = config.hidden_size
-        self.twosided = bool(config.is_encoder_decoder)
-        if self.twosided:
+        self.encoder_decoder = bool(config.is_encoder_decoder)
+        if self.encoder_decoder:
             self.encoder, self.decoder = (
                 _weights(side) for side in (backbone.get_encoder(), backbone.get_decoder())
             )
-            self.layers, self.upper = config.encoder_layers, config.decoder_layers
+            self.encoder_layers, self.decoder_layers = config.encoder_layers, config.decoder_layers
             self.output = config.vocab_size * config.hidden_size
         else:
-            self.encoder, self.layers = _weights(backbone), config.num_hidden_layers
+            self.encoder, self.encoder_layers = _weights(backbone), config.num_hidden_layers
 
     def of(self, batch: Batch, *, generates: bool = False, times: int = 1) -> int:
         """FLOPs of a slot; ``times`` is 2 where a regularizer runs it with noise as well."""
         tokens, squares = int(batch.lengths.sum()), _dot(batch.lengths, batch.lengths)
-        weights, attended = self.encoder * tokens, self.layers * squares
+        weights, attended = self.encoder * tokens, self.encoder_layers * squares
         if generates:
             t, source = batch.target_lengths, batch.lengths
             # Keys and values of the source: two square matrices a layer.
-            across = 2 * self.upper * self.hidden**2
+            across = 2 * self.decoder_layers * self.hidden**2
             weights += across * tokens + (self.decoder - across + self.output) * int(t.sum())
-            attended += self.upper * (_dot(t, t) + _dot(t, source))
-        elif self.twosided:  # the same sequence on both sides
+            attended += self.decoder_layers * (_dot(t, t) + _dot(t, source))
+        elif self.encoder_decoder:  # the same sequence on both sides
             weights += self.decoder * tokens
-            attended += 2 * self.upper * squares
+            attended += 2 * self.decoder_layers * squares
         return (6 * weights + 12 * self.hidden * attended) * times
 
 

@@ -133,4 +133,4 @@ def _forwards(model: MultiTaskModel, training: TrainingSection) -> int:
 def _spare(model: MultiTaskModel, device: torch.device) -> Tensor:
     one = torch.ones(1, dtype=torch.long)
     text = {"input_ids": one, "lengths": one, "second": one, "sequences": one}
-    return model.reader.states(Text.of([text], device)).sum()
+    return model.reader.hidden_states(Text.of([text], device)).sum()

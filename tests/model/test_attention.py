@@ -34,12 +34,12 @@ def both(folder) -> tuple[MultiTaskModel, MultiTaskModel]:
 
 @pytest.mark.parametrize("training", [PLAIN, R3F], ids=["plain", "r3f"])
 def test_packed_losses_and_gradients_are_the_padded_ones(folder, training):
-    made = []
+    results = []
     for model in both(folder):
         torch.manual_seed(0)
         losses = model.losses(passes.everything(), training)
-        made.append((losses, passes.gradients(model, losses)))
-    (padded, one), (packed, other) = made
+        results.append((losses, passes.gradients(model, losses)))
+    (padded, one), (packed, other) = results
     torch.testing.assert_close(padded, packed, rtol=0, atol=1e-10)
     passes.same(one, other)
 
@@ -47,8 +47,8 @@ def test_packed_losses_and_gradients_are_the_padded_ones(folder, training):
 def test_packed_logits_are_the_padded_ones(folder):
     padded, packed = both(folder)
     for head, inputs in passes.everything():
-        said = [model.eval().logits(head, inputs) for model in (padded, packed)]
-        torch.testing.assert_close(*said, rtol=0, atol=1e-10)
+        logits = [model.eval().logits(head, inputs) for model in (padded, packed)]
+        torch.testing.assert_close(*logits, rtol=0, atol=1e-10)
 
 
 def test_no_sequence_sees_another(bert):
@@ -111,14 +111,14 @@ def test_a_saved_model_knows_nothing_of_packing(bert, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="FlashAttention needs a GPU")
 @pytest.mark.parametrize("training", [PLAIN, R3F], ids=["plain", "r3f"])
 def test_packed_on_a_gpu_agrees_with_padded_in_half_precision(bert, training):
-    made = []
+    results = []
     for model in both(bert):
         model.float().cuda()
         torch.manual_seed(0)
         with torch.autocast("cuda", torch.bfloat16):
             losses = model.losses(passes.everything(), training)
-        made.append((losses, passes.gradients(model, losses)))
-    (padded, one), (packed, other) = made
+        results.append((losses, passes.gradients(model, losses)))
+    (padded, one), (packed, other) = results
     torch.testing.assert_close(padded, packed, rtol=0.1, atol=0.1)
     assert one.keys() == other.keys()
     for name, value in one.items():

@@ -19,7 +19,7 @@ TINY = "makers/tiny-bert"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def original(tmp_path_factory):
     """A BERT of one layer with a WordPiece vocabulary of nine, as transformers writes it."""
     from transformers import BertConfig, BertModel, BertTokenizer
 
@@ -34,8 +34,8 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny(made, tmp_path):
-    return Path(shutil.copytree(made, tmp_path / "tiny"))
+def tiny(original, tmp_path):
+    return Path(shutil.copytree(original, tmp_path / "tiny"))
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def edit_config(folder: Path, **values) -> None:
-    said = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(said | values))
+    facts = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(facts | values))
 
 
-def words(folder: Path, text: str = "good films") -> list[str]:
+def pieces(folder: Path, text: str = "good films") -> list[str]:
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).tokens
@@ -80,12 +80,12 @@ def hidden_size(folder: Path) -> int:
 def test_local_folder_loads_and_is_named_without_its_path(tiny, target):
     (tiny / "notes.txt").write_text("not wanted")
     (tiny / "modeling.py").write_text("raise SystemExit")
-    said = fetch_base(str(tiny), target)
-    assert (said["source"], said["version"]) == base_version(str(tiny))
-    assert said["source"] == "directory:tiny" and said["version"].startswith("sha256-")
-    assert said["model_type"] == "bert" and said["encoder_decoder"] is False
+    facts = fetch_base(str(tiny), target)
+    assert (facts["source"], facts["version"]) == base_version(str(tiny))
+    assert facts["source"] == "directory:tiny" and facts["version"].startswith("sha256-")
+    assert facts["model_type"] == "bert" and facts["encoder_decoder"] is False
     assert hidden_size(target) == 16
-    assert words(target) == ["[CLS]", "good", "film", "##s", "[SEP]"]
+    assert pieces(target) == ["[CLS]", "good", "film", "##s", "[SEP]"]
     assert not {"notes.txt", "modeling.py"} & set(os.listdir(target))
 
 
@@ -99,13 +99,13 @@ def test_local_version_follows_content(tiny):
 
 
 def test_hub_model_is_pinned_and_equal_to_the_folder(tiny, standin, target):
-    said = fetch_base(TINY, target, endpoint=standin.url)
-    assert (said["source"], said["version"]) == base_version(TINY, endpoint=standin.url)
-    assert said["source"] == f"hub:{TINY}" and len(said["version"]) == 40
+    facts = fetch_base(TINY, target, endpoint=standin.url)
+    assert (facts["source"], facts["version"]) == base_version(TINY, endpoint=standin.url)
+    assert facts["source"] == f"hub:{TINY}" and len(facts["version"]) == 40
     assert files_of(target) == files_of(tiny)
     assert not any("modeling.py" in path for _, path in standin.requests)
     edit_config(standin.root / "models" / TINY / "main", layer_norm_eps=1e-6)
-    assert base_version(TINY, endpoint=standin.url)[1] != said["version"]
+    assert base_version(TINY, endpoint=standin.url)[1] != facts["version"]
 
 
 def test_an_old_commit_can_be_named(standin, target):
@@ -118,7 +118,7 @@ def test_an_old_commit_can_be_named(standin, target):
 def test_tokenizer_is_made_from_the_vocabulary(tiny, target):
     (tiny / "tokenizer.json").unlink()
     fetch_base(str(tiny), target)
-    assert words(target) == ["[CLS]", "good", "film", "##s", "[SEP]"]
+    assert pieces(target) == ["[CLS]", "good", "film", "##s", "[SEP]"]
 
 
 def test_no_vocabulary_at_all_is_an_error(tiny, target):
@@ -161,14 +161,14 @@ def test_unknown_model_type_is_refused(tiny, target):
         fetch_base(str(tiny), target)
 
 
-def test_encoder_decoder_is_told(made, tmp_path, target):
+def test_encoder_decoder_is_told(original, tmp_path, target):
     from transformers import T5Config, T5Model
 
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
     T5Model(T5Config(vocab_size=9, **sizes)).save_pretrained(tmp_path / "t5")
-    shutil.copy(made / "tokenizer.json", tmp_path / "t5")
-    said = fetch_base(str(tmp_path / "t5"), target)
-    assert (said["model_type"], said["encoder_decoder"]) == ("t5", True)
+    shutil.copy(original / "tokenizer.json", tmp_path / "t5")
+    facts = fetch_base(str(tmp_path / "t5"), target)
+    assert (facts["model_type"], facts["encoder_decoder"]) == ("t5", True)
 
 
 def test_broken_weights_are_named(tiny, target):
@@ -234,7 +234,7 @@ def test_target_must_be_an_empty_folder(tiny, tmp_path):
 
 @pytest.mark.skipif(not MINILM.is_dir(), reason="the real model is not beside the project")
 def test_real_model(target):
-    said = fetch_base(str(MINILM), target)
-    assert said["source"] == "directory:all-MiniLM-L6-v2"
+    facts = fetch_base(str(MINILM), target)
+    assert facts["source"] == "directory:all-MiniLM-L6-v2"
     assert hidden_size(target) == 384
-    assert words(target, "two films")[1:-1] == ["two", "films"]
+    assert pieces(target, "two films")[1:-1] == ["two", "films"]

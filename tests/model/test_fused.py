@@ -23,7 +23,7 @@ def folder(request, tmp_path_factory):
 @pytest.fixture
 def model(folder):
     generates = folder.name == "bart"
-    return passes.model(folder, *passes.SPECS, *([passes.WORDS] if generates else []))
+    return passes.model(folder, *passes.SPECS, *([passes.GENERATION] if generates else []))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_order_of_slots_is_kept(model, slots):
 
 def test_padding_of_neighbours_does_not_change_what_a_slot_says(model, slots):
     for head, inputs in slots:
-        if head == passes.WORDS.name:
+        if head == passes.GENERATION.name:
             continue
         rows = model.logits(head, inputs)
         single = {**inputs, "input_ids": inputs["input_ids"][: int(inputs["lengths"][0])],
@@ -72,8 +72,8 @@ def test_padding_of_neighbours_does_not_change_what_a_slot_says(model, slots):
 
 
 def test_an_idle_head_has_no_gradient(model):
-    made = model.losses([("three", passes.slot(2))], PLAIN)
-    assert not any("mrc" in name for name in passes.gradients(model, made))
+    losses = model.losses([("three", passes.slot(2))], PLAIN)
+    assert not any("mrc" in name for name in passes.gradients(model, losses))
 
 
 def test_words_of_generation_are_those_of_transformers(model, slots):
@@ -81,9 +81,11 @@ def test_words_of_generation_are_those_of_transformers(model, slots):
         pytest.skip("an encoder")
     inputs = passes.slot(1, 8)
     labels = inputs["target"][None]
-    given = {"input_ids": inputs["input_ids"][None], "labels": labels}
-    loss, n = model.losses([(passes.WORDS.name, inputs)], TrainingSection(label_smoothing=0.0))[0]
-    torch.testing.assert_close(loss[0], model.backbone(**given).loss, rtol=0, atol=1e-10)
+    kwargs = {"input_ids": inputs["input_ids"][None], "labels": labels}
+    loss, n = model.losses(
+        [(passes.GENERATION.name, inputs)], TrainingSection(label_smoothing=0.0)
+    )[0]
+    torch.testing.assert_close(loss[0], model.backbone(**kwargs).loss, rtol=0, atol=1e-10)
     assert n.tolist() == [passes.VOCABULARY]
 
 
@@ -95,7 +97,7 @@ def test_a_compiled_backbone_says_the_same(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "fused"), [("bert", False), ("bart", True)])
 def test_any_compiled_backbone_says_the_same(tmp_path, kind, fused):
-    specs = (*passes.SPECS, passes.WORDS) if kind == "bart" else passes.SPECS
+    specs = (*passes.SPECS, passes.GENERATION) if kind == "bart" else passes.SPECS
     model = passes.model(passes.make(tmp_path, kind), *specs)
     check_compiled(model, passes.everything(model.generates), replace(NOISED, fuse_noised=fused))
 

@@ -61,23 +61,23 @@ def test_slots_are_read_one_after_the_other(one, other, data):
         ids = torch.randint(4, 30, (sum(lengths),))
         slots.append({"input_ids": ids, "lengths": torch.tensor(lengths),
                       "second": torch.tensor(second)})  # fmt: skip
-    made = Text.of(slots, CPU).padded(1)
+    batch = Text.of(slots, CPU).padded(1)
     rows = [row for slot in slots for row in slot["input_ids"].split(slot["lengths"].tolist())]
     seconds = [number for slot in slots for number in slot["second"].tolist()]
     width = max(one + other)
     for i, (row, second) in enumerate(zip(rows, seconds, strict=True)):
         rest = width - len(row)
-        assert made["input_ids"][i].tolist() == row.tolist() + [1] * rest
-        assert made["attention_mask"][i].tolist() == [1] * len(row) + [0] * rest
+        assert batch["input_ids"][i].tolist() == row.tolist() + [1] * rest
+        assert batch["attention_mask"][i].tolist() == [1] * len(row) + [0] * rest
         types = [int(at >= second) for at in range(len(row))]
-        assert made["token_type_ids"][i].tolist() == types + [0] * rest
+        assert batch["token_type_ids"][i].tolist() == types + [0] * rest
 
 
 def test_one_slot_is_padded_as_transformers_takes_it():
     inputs = {"input_ids": torch.tensor([5, 6, 7, 8]), "lengths": torch.tensor([3, 1]),
               "second": torch.tensor([2, 1])}  # fmt: skip
-    made = {name: each.tolist() for name, each in padded(inputs, 0).items()}
-    assert made == {
+    batch = {name: each.tolist() for name, each in padded(inputs, 0).items()}
+    assert batch == {
         "input_ids": [[5, 6, 7], [8, 0, 0]], "attention_mask": [[1, 1, 1], [1, 0, 0]],
         "token_type_ids": [[0, 0, 1], [0, 0, 0]],
     }  # fmt: skip

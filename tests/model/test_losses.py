@@ -172,11 +172,11 @@ def test_losses_of_half_precision_logits_are_full_precision(kind):
 def test_losses_of_double_precision_logits_stay_double():
     logits = torch.randn(2, 8, 2).double()
     passage = torch.tensor([[2, 6], [1, 4]])
-    made = [
+    pairs = [
         losses.classification(logits[:, 0], torch.tensor([0, 1])),
         losses.regression(logits[:, 0, 0], torch.rand(2)),
         losses.ranking(logits[0, :, 0], torch.tensor([0, 1]), torch.tensor([3, 5])),
         losses.span(logits, passage[:, [0, 0]], passage),
         losses.generation(logits, torch.ones(2, 8).long(), torch.ones(2, 8), 0.1),
     ]
-    assert {each.dtype for pair in made for each in pair} == {torch.float64}
+    assert {each.dtype for pair in pairs for each in pair} == {torch.float64}

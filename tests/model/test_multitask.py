@@ -81,8 +81,8 @@ def test_a_saved_encoder_decoder_generates_in_transformers(bench, saved):
         pytest.skip("an encoder")
     theirs, info = BartForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"]
-    given = inputs(bench, "sst2", base)
-    ids = given["input_ids"][None, : int(given["lengths"][0])]
+    batch = inputs(bench, "sst2", base)
+    ids = batch["input_ids"][None, : int(batch["lengths"][0])]
     model.eval()
     both = [m.generate(ids, max_new_tokens=5, do_sample=False) for m in (model.backbone, theirs)]
     assert torch.equal(*both)
@@ -95,16 +95,16 @@ def test_no_pickle_is_written(saved):
 
 def test_a_head_is_re_used_only_where_name_kind_and_size_agree(saved):
     _, model, folder = saved
-    wanted = [HeadSpec("sst2", "classification", 3), HeadSpec("other", "classification", 2),
+    specs = [HeadSpec("sst2", "classification", 3), HeadSpec("other", "classification", 2),
               HeadSpec("stsb", "regression"), HeadSpec("mrc", "ranking")]  # fmt: skip
-    made = load(folder, wanted)
-    same = torch.equal(made.heads["stsb"].dense.weight, model.heads["stsb"].dense.weight)
+    loaded = load(folder, specs)
+    same = torch.equal(loaded.heads["stsb"].dense.weight, model.heads["stsb"].dense.weight)
     assert same
-    assert made.heads["sst2"].projection.out_features == 3
+    assert loaded.heads["sst2"].projection.out_features == 3
     for name in ("sst2", "other", "mrc"):
         old = model.heads["sst2" if name == "other" else name]
         if hasattr(old, "dense"):
-            assert not torch.equal(made.heads[name].dense.weight, old.dense.weight)
+            assert not torch.equal(loaded.heads[name].dense.weight, old.dense.weight)
 
 
 def test_a_plain_pretrained_model_has_no_heads(bench):
@@ -121,11 +121,11 @@ def test_another_task_does_not_change_a_heads_first_weights(bench):
 def test_fresh_heads_depend_on_seed_and_name(bench):
     folder = bench.base("tiny-bert").path
     twins = [HeadSpec("one", "classification", 2), HeadSpec("two", "classification", 2)]
-    made = [load(folder, twins, seed=seed).heads for seed in (1, 1, 2)]
-    first = [heads["one"].dense.weight for heads in made]
+    models = [load(folder, twins, seed=seed).heads for seed in (1, 1, 2)]
+    first = [heads["one"].dense.weight for heads in models]
     assert torch.equal(first[0], first[1])
     assert not torch.equal(first[0], first[2])
-    assert not torch.equal(first[0], made[0]["two"].dense.weight)
+    assert not torch.equal(first[0], models[0]["two"].dense.weight)
 
 
 def test_weights_that_a_file_may_lack_are_the_same_each_time(bench, tmp_path):
@@ -137,11 +137,11 @@ def test_weights_that_a_file_may_lack_are_the_same_each_time(bench, tmp_path):
     kept = {name: value for name, value in tensors.items() if not name.startswith("pooler.")}
     assert len(kept) < len(tensors)
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    made = []
+    states = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        made.append(load(folder, SPECS).state_dict())
-    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+        states.append(load(folder, SPECS).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_an_encoder_refuses_to_generate(bench):
@@ -210,5 +210,5 @@ def test_a_frozen_pooler_is_all_that_is_not_trained(saved):
 
 
 def test_head_specs_are_plain_json(saved):
-    said = json.loads((saved[2] / "heads.json").read_text())
-    assert {"name": "sst2", "kind": "classification", "classes": 2} in said
+    specs = json.loads((saved[2] / "heads.json").read_text())
+    assert {"name": "sst2", "kind": "classification", "classes": 2} in specs

@@ -15,9 +15,9 @@ EPSILON, LAMBDA, SMOOTHING = 0.05, 0.7, 0.1
 
 
 def training(**settings) -> TrainingSection:
-    given = {"regularizer": "r3f", "r3f_epsilon": EPSILON, "r3f_lambda": LAMBDA,
+    defaults = {"regularizer": "r3f", "r3f_epsilon": EPSILON, "r3f_lambda": LAMBDA,
              "label_smoothing": SMOOTHING, "r3f_noise": "uniform"}  # fmt: skip
-    return TrainingSection(**given | settings)
+    return TrainingSection(**defaults | settings)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def bert(folders):
 
 @pytest.fixture(scope="module")
 def bart(folders):
-    return passes.model(folders["bart"], *passes.SPECS, passes.WORDS)
+    return passes.model(folders["bart"], *passes.SPECS, passes.GENERATION)
 
 
 SLOTS = {
@@ -54,13 +54,13 @@ def draw(noise: str, inputs: dict[str, Tensor]) -> Tensor:
 
 def probabilities(model, head: str, inputs: dict[str, Tensor], z: Tensor | float) -> list[Tensor]:
     """Each row's distributions by explicit softmax, words disturbed by z; written out by hand."""
-    made = padded(inputs, passes.PAD)
+    batch = padded(inputs, passes.PAD)
     if head == "summarization":
-        logits = words(model, made, inputs, z)
+        logits = lm_logits(model, batch, inputs, z)
         return [list(row[:n].exp() / row[:n].exp().sum(-1, keepdim=True))
                 for row, n in zip(logits, inputs["target_lengths"], strict=True)]  # fmt: skip
-    embedded = model.backbone.embeddings.word_embeddings(made["input_ids"]) + z
-    mask, types = made["attention_mask"], made["token_type_ids"]
+    embedded = model.backbone.embeddings.word_embeddings(batch["input_ids"]) + z
+    mask, types = batch["attention_mask"], batch["token_type_ids"]
     states = model.backbone(
         inputs_embeds=embedded, attention_mask=mask, token_type_ids=types
     ).last_hidden_state
@@ -77,31 +77,33 @@ def probabilities(model, head: str, inputs: dict[str, Tensor], z: Tensor | float
 
 def test_an_encoder_decoder_that_understands_has_noise_on_the_encoders_side(bart):
     inputs = SLOTS["three"]
-    made = padded(inputs, passes.PAD)
-    read = torch.cat([torch.full_like(made["input_ids"][:, :1], 3), made["input_ids"][:, :-1]], 1)
+    batch = padded(inputs, passes.PAD)
+    read = torch.cat([torch.full_like(batch["input_ids"][:, :1], 3), batch["input_ids"][:, :-1]], 1)
     rows, last = torch.arange(len(read)), inputs["lengths"] - 1
-    said = []
+    both = []
     for z in (0.0, draw("uniform", inputs)):
         states = bart.backbone.model(
-            inputs_embeds=bart.backbone.model.encoder.embed_tokens(made["input_ids"]) + z,
-            attention_mask=made["attention_mask"], decoder_input_ids=read, use_cache=False,
+            inputs_embeds=bart.backbone.model.encoder.embed_tokens(batch["input_ids"]) + z,
+            attention_mask=batch["attention_mask"], decoder_input_ids=read, use_cache=False,
         ).last_hidden_state  # fmt: skip
-        said.append(bart.heads["three"](states[rows, last]).softmax(-1))
-    x, y = said
+        both.append(bart.heads["three"](states[rows, last]).softmax(-1))
+    x, y = both
     term = (x * (x / y).log()).sum(1) + (y * (y / x).log()).sum(1)
     torch.manual_seed(5)
-    found, _ = bart.losses([("three", inputs)], training())[0]
+    loss, _ = bart.losses([("three", inputs)], training())[0]
     expected = LAMBDA * term - x[rows, inputs["labels"]].log()
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
 
 
-def words(model, made: dict[str, Tensor], inputs: dict[str, Tensor], z: Tensor | float) -> Tensor:
+def lm_logits(
+    model, batch: dict[str, Tensor], inputs: dict[str, Tensor], z: Tensor | float
+) -> Tensor:
     target = [t.tolist() for t in inputs["target"].split(inputs["target_lengths"].tolist())]
     width = max(map(len, target))
     shifted = [[3, *row[:-1]] + [passes.PAD] * (width - len(row)) for row in target]
-    embedded = model.backbone.model.encoder.embed_tokens(made["input_ids"]) + z
+    embedded = model.backbone.model.encoder.embed_tokens(batch["input_ids"]) + z
     return model.backbone(
-        inputs_embeds=embedded, attention_mask=made["attention_mask"],
+        inputs_embeds=embedded, attention_mask=batch["attention_mask"],
         decoder_input_ids=torch.tensor(shifted), use_cache=False,
     ).logits  # fmt: skip
 
@@ -140,30 +142,30 @@ def test_losses_and_gradients_are_those_of_the_formula(bert, bart, head, noise, 
     expected = by_hand(model, head, SLOTS[head], noise)
     torch.manual_seed(5)
     settings = training(r3f_noise=noise, fuse_noised=fused)
-    made, _ = model.losses([(head, SLOTS[head])], settings)[0]
-    torch.testing.assert_close(made, expected, rtol=1e-10, atol=1e-10)
+    loss, _ = model.losses([(head, SLOTS[head])], settings)[0]
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
     plain, _ = model.losses([(head, SLOTS[head])], training(regularizer="none"))[0]
-    assert ((made - plain) > 1e-6).all()
-    one, other = (passes.gradients(model, [(each, None)]) for each in (expected, made))
+    assert ((loss - plain) > 1e-6).all()
+    one, other = (passes.gradients(model, [(each, None)]) for each in (expected, loss))
     passes.same(one, other)
 
 
 @pytest.mark.parametrize("noise", ["uniform", "normal"])
 def test_one_doubled_pass_gives_what_two_passes_give(bart, noise):
-    made = []
+    results = []
     for fused in (True, False):
         torch.manual_seed(5)
-        found = bart.losses(passes.everything(True), training(r3f_noise=noise, fuse_noised=fused))
-        made.append((found, passes.gradients(bart, found)))
-    torch.testing.assert_close(made[0][0], made[1][0], rtol=0, atol=1e-10)
-    passes.same(made[0][1], made[1][1])
+        losses = bart.losses(passes.everything(True), training(r3f_noise=noise, fuse_noised=fused))
+        results.append((losses, passes.gradients(bart, losses)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-10)
+    passes.same(results[0][1], results[1][1])
 
 
 def sequences_read(model, slots, settings) -> list[int]:
     """How many sequences each pass through the backbone reads."""
     seen: list[int] = []
-    words = model.reader.backbone.get_input_embeddings()
-    hook = words.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
+    embeddings = model.reader.backbone.get_input_embeddings()
+    hook = embeddings.register_forward_hook(lambda _, args, __: seen.append(len(args[0])))
     model.losses(slots, settings)
     hook.remove()
     return seen

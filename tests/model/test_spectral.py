@@ -69,8 +69,8 @@ def test_heads_stay_below_one_while_the_weights_move(folder):
     start = {name: p.clone() for name, p in model.heads.named_parameters()}
     for step in range(20):
         model.begin_step()
-        found = model.losses([*passes.everything(), ("three", passes.slot(4, step))], R4F)
-        sum(loss.mean() for loss, _ in found).backward()
+        losses = model.losses([*passes.everything(), ("three", passes.slot(4, step))], R4F)
+        sum(loss.mean() for loss, _ in losses).backward()
         optimizer.step()
         optimizer.zero_grad()
     model.begin_step()
@@ -110,8 +110,8 @@ def test_a_resumed_model_goes_on_with_the_same_norms(folder):
     )
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["own", "state"])
-def test_a_saved_model_is_a_plain_one_that_says_the_same(folder, tmp_path, given):
+@pytest.mark.parametrize("state_given", [False, True], ids=["own", "state"])
+def test_a_saved_model_is_a_plain_one_that_says_the_same(folder, tmp_path, state_given):
     from safetensors.torch import load_file
 
     model = load(folder, passes.SPECS, r4f=NAMES).eval()
@@ -119,7 +119,7 @@ def test_a_saved_model_is_a_plain_one_that_says_the_same(folder, tmp_path, given
         for parameter in model.heads.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     model.begin_step()
-    if given:
+    if state_given:
         state = {name: value.clone() for name, value in model.state_dict().items()}
         load(folder, passes.SPECS, seed=9, r4f=NAMES).save(tmp_path, state)
     else:
@@ -128,8 +128,8 @@ def test_a_saved_model_is_a_plain_one_that_says_the_same(folder, tmp_path, given
     assert names == {"weight", "bias"}
     again = load(tmp_path, passes.SPECS).eval()
     for head, inputs in passes.everything():
-        said = [each.logits(head, inputs) for each in (model, again)]
-        torch.testing.assert_close(*said, rtol=0, atol=1e-6)
+        logits = [each.logits(head, inputs) for each in (model, again)]
+        torch.testing.assert_close(*logits, rtol=0, atol=1e-6)
 
 
 def test_heads_that_are_not_named_stay_plain(folder):

@@ -39,7 +39,7 @@ class Rehearsal:
     losses: list[float] = field(default_factory=list)
 
     def prepare(self, group: Group) -> MultiTaskModel:
-        specs = (*passes.SPECS, IDLE, *((passes.WORDS,) if self.generates else ()))
+        specs = (*passes.SPECS, IDLE, *((passes.GENERATION,) if self.generates else ()))
         model = load(
             Path(self.base), specs, dropout=self.training.dropout, seed=self.seed,
             r4f=[s.name for s in specs] if self.training.regularizer == "r4f" else (),

@@ -153,7 +153,7 @@ def test_flops_are_those_that_torch_counts(tmp_path, kind):
     """Nearly: heads are not counted."""
     bart = kind in ("bart", "generation")
     folder = passes.make(tmp_path, "bart" if bart else kind)
-    spec = passes.WORDS if kind == "generation" else passes.SPECS[0]
+    spec = passes.GENERATION if kind == "generation" else passes.SPECS[0]
     model = load(folder, [spec], dropout=0.0)
     size, long = 8, 24
     inputs = passes.slot(size, shortest=long, longest=long)
