@@ -5,7 +5,7 @@ import dagster as dg
 from assets.automation import follow
 from assets.partitions import Plan
 from assets.pictures import inline
-from assets.report import materialized, table, told_plainly
+from assets.report import materialized, plain_errors, table
 from muppet_dag import catalogue, pipeline
 from resources.store import ArtefactStore
 
@@ -25,7 +25,7 @@ def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
     )
     def evaluation(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
         recipe, start, task = plan.parse(context.partition_key)
-        with told_plainly():
+        with plain_errors():
             artefact = pipeline.evaluate(
                 store.open(), recipe, plan.default_base, start, catalogue.get(task)
             )
@@ -57,7 +57,7 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
 
         from muppet_dag.evaluation.leaderboard import markdown
 
-        with told_plainly():
+        with plain_errors():
             artefact = pipeline.make_leaderboard(store.open(), plan.recipes.values())
         summary = pq.read_table(artefact.path / "leaderboard.parquet")
         picture = (artefact.path / "leaderboard.png").read_bytes()

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import report
-from assets.report import materialized, table, told_plainly
+from assets.report import materialized, plain_errors, table
 from muppet_dag import pipeline
 from muppet_dag.catalogue import TASKS
 from muppet_dag.corpus import overlap
@@ -33,7 +33,7 @@ def overlap_asset() -> dg.AssetsDefinition:
         automation_condition=report(),
     )
     def overlaps(store: ArtefactStore) -> dg.MaterializeResult:
-        with told_plainly():
+        with plain_errors():
             at = store.open()
             artefact = pipeline.make_overlap(at)
         return materialized(artefact, _metadata(at, artefact), [_leaks(artefact)])

@@ -1,4 +1,4 @@
-"""How artefacts, findings and errors are told to Dagster."""
+"""How artefacts, findings and errors are reported to Dagster."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,16 +22,16 @@ def materialized(
     findings: list[dg.AssetCheckResult] | None = None,
 ) -> dg.MaterializeResult:
     """The result of an asset: its data version is the artefact's content hash."""
-    told = {
+    shown = {
         **metadata,
         "path": dg.MetadataValue.path(str(artefact.path)),
         "content_hash": artefact.version,
         "fresh": artefact.fresh,
-        "bytes": sum(said["bytes"] for said in artefact.manifest.files.values()),
+        "bytes": sum(file["bytes"] for file in artefact.manifest.files.values()),
         "inputs": dg.MetadataValue.json(dict(artefact.manifest.inputs)),
     }
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(artefact.version), metadata=told, check_results=findings or []
+        data_version=dg.DataVersion(artefact.version), metadata=shown, check_results=findings or []
     )
 
 
@@ -48,7 +48,7 @@ def checked(finding: Finding) -> dg.AssetCheckResult:
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Errors in data or settings stop the asset at once; a source that may recover is retried."""
     try:
         yield

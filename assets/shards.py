@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.automation import refresh
-from assets.report import RETRIES, checked, materialized, table, told_plainly
+from assets.report import RETRIES, checked, materialized, plain_errors, table
 from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import quality
@@ -42,9 +42,9 @@ def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinit
         tags={"muppet/kind": "dataset"},
     )
     def observe(store: ArtefactStore, source: DatasetSource) -> dg.DataVersion:
-        where = source.open(store.open())
+        opened = source.open(store.open())
         versions = {
-            key: pipeline.source_of(dataset, where).version(dataset)
+            key: pipeline.source_of(dataset, opened).version(dataset)
             for key, dataset in sorted(datasets.items())
         }
         one = set(versions.values())
@@ -75,11 +75,11 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
     def shards(
         store: ArtefactStore, source: DatasetSource
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        at = store.open()
-        before = pipeline.last_facts(at, task)
+        opened = store.open()
+        before = pipeline.last_facts(opened, task)
         try:
-            with told_plainly():
-                artefact = pipeline.make_shards(at, source.open(at), task)
+            with plain_errors():
+                artefact = pipeline.make_shards(opened, source.open(opened), task)
         except dg.Failure as failure:
             if isinstance(failure.__cause__, quality.Refused):
                 yield from map(checked, failure.__cause__.findings)

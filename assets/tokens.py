@@ -4,7 +4,7 @@ import dagster as dg
 
 from assets.automation import refresh
 from assets.partitions import Plan
-from assets.report import RETRIES, materialized, plain, told_plainly
+from assets.report import RETRIES, materialized, plain, plain_errors
 from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import tokenize
@@ -25,7 +25,7 @@ def base_asset(plan: Plan) -> dg.AssetsDefinition:
     )
     def base_model(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
         recipe = plan.with_base(context.partition_key)
-        with told_plainly():
+        with plain_errors():
             base = recipe.base(plan.default_base)
             artefact = pipeline.make_base(store.open(), base, recipe.model.revision)
         return materialized(artefact, {name: plain(v) for name, v in artefact.facts.items()})
@@ -53,7 +53,7 @@ def tokens_asset(task: Task, plan: Plan) -> dg.AssetsDefinition:
     )
     def tokens(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
         recipe = plan.with_tokenizer(context.partition_key)
-        with told_plainly():
+        with plain_errors():
             artefact = pipeline.make_tokens(store.open(), recipe, plan.default_base, task)
         splits = artefact.facts["splits"]
         return materialized(

@@ -12,7 +12,7 @@ import dagster as dg
 from assets.automation import follow, retrain
 from assets.partitions import Plan
 from assets.pictures import curves, time_split
-from assets.report import materialized, plain, told_plainly
+from assets.report import materialized, plain, plain_errors
 from muppet_dag import pipeline
 from muppet_dag.catalogue import TASKS
 from muppet_dag.manifest import Artefact
@@ -59,7 +59,7 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, config: MixtureConfig, store: ArtefactStore
     ) -> dg.MaterializeResult:
         recipe = plan.recipes[context.partition_key]
-        with told_plainly():
+        with plain_errors():
             artefact = pipeline.make_mixture(
                 store.open(), recipe, plan.default_base, steps=config.steps
             )
@@ -108,14 +108,14 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         tracker: Tracker,
     ) -> dg.MaterializeResult:
         recipe, at = plan.recipes[context.partition_key], store.open()
-        with told_plainly():
+        with plain_errors():
             config = {
                 "recipe": asdict(recipe),
                 "versions": _versions(at.require(f"mixture/{recipe.name}")),
             }
             launch = launcher.launch(context, tracker, config)
             artefact = pipeline.prefinetune(at, recipe, plan.default_base, launch)
-        return materialized(artefact, {**_told(artefact.facts), **_speed(artefact.path)})
+        return materialized(artefact, {**_metrics(artefact.facts), **_speed(artefact.path)})
 
     return prefinetuned
 
@@ -154,7 +154,7 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         tracker: Tracker,
     ) -> dg.MaterializeResult:
         (recipe, start, task), at = plan.parse(context.partition_key), store.open()
-        with told_plainly():
+        with plain_errors():
             init = pipeline.initial_model(at, recipe, plan.default_base, start)
             config = {"finetune": asdict(recipe.finetune), "task": task, "initialisation": start,
                       "versions": _versions(init)}  # fmt: skip
@@ -162,7 +162,7 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
             artefact = pipeline.finetune(at, recipe, plan.default_base, start, task, launch)
         seed = artefact.facts["seeds"][0]
         picture = curves(artefact.path / f"seed-{seed}" / "metrics.jsonl")
-        first = _told(artefact.facts["runs"][str(seed)])
+        first = _metrics(artefact.facts["runs"][str(seed)])
         return materialized(artefact, {**first, "curves": dg.MetadataValue.md(picture)})
 
     return finetuned
@@ -173,7 +173,7 @@ def _versions(artefact: Artefact) -> dict[str, str]:
     return {artefact.manifest.name: artefact.version, **artefact.manifest.inputs}
 
 
-def _told(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     """A run's last numbers; the steps it took, and its best one where it looked for that."""
     metrics = facts["metrics"]
     several = {n: v for n, v in metrics.items() if n.startswith("validation/") and n.count("/") > 1}

@@ -40,8 +40,8 @@ def main() -> None:
             for name, taken in ((MODULE, seconds), ("of which dagster alone", dagster))
         ],
     )
-    said = {"import_seconds": round(statistics.median(seconds), 3), "heavy_modules": heavy}
-    print(json.dumps(said))
+    figures = {"import_seconds": round(statistics.median(seconds), 3), "heavy_modules": heavy}
+    print(json.dumps(figures))
 
 
 def fresh(module: str) -> tuple[float, list[str]]:

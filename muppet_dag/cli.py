@@ -41,13 +41,12 @@ def tasks(
     family: Annotated[str | None, typer.Option(help="Only the tasks of this family.")] = None,
 ) -> None:
     """List the tasks of the catalogue."""
-    with _told():
+    with _plain_errors():
         from muppet_dag import catalogue
 
         if family not in (None, *catalogue.FAMILIES):
             raise BadConfig(f"family {family!r}: expected one of {', '.join(catalogue.FAMILIES)}")
-        found = [task for task in catalogue.TASKS.values() if family in (None, task.family)]
-        _print_tasks(found)
+        _print_tasks([t for t in catalogue.TASKS.values() if family in (None, t.family)])
 
 
 @app.command()
@@ -63,7 +62,7 @@ def show(
     ] = Path("~/.muppet-dag"),
 ) -> None:  # fmt: skip
     """Show the first rows of a task, as they come and as they are normalised."""
-    with _told():
+    with _plain_errors():
         from muppet_dag import catalogue, pipeline
         from muppet_dag.manifest import Store
 
@@ -81,27 +80,27 @@ def lineage(
     path: Annotated[Path, typer.Argument(help="An artefact, or the folder of its versions.")],
 ) -> None:
     """Show what an artefact was made from, down to every dataset's commit."""
-    with _told():
+    with _plain_errors():
         from rich.tree import Tree
 
-        from muppet_dag import manifest
+        from muppet_dag import manifest as manifests
 
         tree = Tree("", hide_root=True)
         above = [tree]
-        for depth, name, version, said in manifest.lineage(_artefact(path)):
+        for depth, name, version, manifest in manifests.lineage(_artefact(path)):
             del above[depth + 1 :]
-            above.append(above[depth].add(_node(name, version, said)))
+            above.append(above[depth].add(_node(name, version, manifest)))
         _console().print(tree)
 
 
 @app.command("recipes")
 def list_recipes(folder: _Recipes = None) -> None:
     """List the shipped recipes and your own."""
-    with _told():
+    with _plain_errors():
         from muppet_dag import recipes
 
-        found = recipes.load_all(*_folders(folder))
-        _print_recipes([found[name] for name in sorted(found)])
+        known = recipes.load_all(*_folders(folder))
+        _print_recipes([known[name] for name in sorted(known)])
 
 
 @app.command()
@@ -110,7 +109,7 @@ def recipe(
     folder: _Recipes = None,
 ) -> None:
     """Show a recipe in full: what it extends and every default, as TOML."""
-    with _told():
+    with _plain_errors():
         from muppet_dag import recipes
         from muppet_dag.recipes.write import toml
 
@@ -125,14 +124,14 @@ def main(
 ) -> None:
     """Massive multi-task pre-finetuning: the catalogue, its rows, and lineage."""
     if tasks:
-        with _told():
+        with _plain_errors():
             from muppet_dag import catalogue
 
             catalogue.extend(tasks)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _plain_errors() -> Iterator[None]:
     """Errors of data and settings end the program with one line, not with a traceback."""
     try:
         yield
@@ -150,7 +149,7 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 
 
-def _print_tasks(found: Sequence[Task]) -> None:
+def _print_tasks(entries: Sequence[Task]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -159,14 +158,14 @@ def _print_tasks(found: Sequence[Task]) -> None:
         "task", "family", "train rows", "classes", "metrics", "use", "licence", "source",
     ):  # fmt: skip
         table.add_column(heading, justify="right" if heading == "train rows" else "left")
-    for task in found:
+    for task in entries:
         table.add_row(
             task.name, task.family, _train_rows(task), _classes(task), ", ".join(task.metrics),
             "evaluation only" if task.held_out else "mixtures", task.licence,
             f"{task.dataset.repository} {task.dataset.config}",
         )  # fmt: skip
     _console().print(table)
-    typer.echo(f"{len(found)} tasks")
+    typer.echo(f"{len(entries)} tasks")
 
 
 def _train_rows(task: Task) -> str:
@@ -190,7 +189,7 @@ def _folders(folder: Path | None) -> list[Path]:
     return [folder] if folder else []
 
 
-def _print_recipes(found: Sequence[Recipe]) -> None:
+def _print_recipes(recipes: Sequence[Recipe]) -> None:
     from rich import box
     from rich.table import Table
 
@@ -199,7 +198,7 @@ def _print_recipes(found: Sequence[Recipe]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("recipe", "base", "tasks", "strategy", "batching", "budget", "description"):
         table.add_column(heading, justify="right" if heading == "tasks" else "left")
-    for each in found:
+    for each in recipes:
         mixture, base = each.mixture, each.model.base or "MUPPET_MODEL"
         budget = f"{mixture.steps:,} steps" if mixture.steps else f"{mixture.epochs} epochs"
         table.add_row(
@@ -211,9 +210,9 @@ def _print_recipes(found: Sequence[Recipe]) -> None:
 
 def _strategy(mixture: MixtureSection) -> str:
     """The strategy with the numbers it goes by."""
-    said = [f"T = {mixture.temperature:g}"] if mixture.temperature else []
-    said += [f"K = {mixture.limit:,}"] if mixture.limit else []
-    return f"{mixture.strategy} ({', '.join(said)})" if said else mixture.strategy
+    numbers = [f"T = {mixture.temperature:g}"] if mixture.temperature else []
+    numbers += [f"K = {mixture.limit:,}"] if mixture.limit else []
+    return f"{mixture.strategy} ({', '.join(numbers)})" if numbers else mixture.strategy
 
 
 def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]:
@@ -241,15 +240,15 @@ def _raw(paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
 def _normalised(task: Task, role: str, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
     from muppet_dag.corpus.query import stream
 
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for batch in stream(task, task.dataset.slices[role], paths, role=role):
-        found += batch.slice(0, count - len(found)).to_pylist()
-        if len(found) == count:
+        rows += batch.slice(0, count - len(rows)).to_pylist()
+        if len(rows) == count:
             break
-    return [{**row, "id": row["id"] or f"{role}/{number}"} for number, row in enumerate(found)]
+    return [{**row, "id": row["id"] or f"{role}/{number}"} for number, row in enumerate(rows)]
 
 
-def _print_rows(raw: list[dict[str, Any]], made: list[dict[str, Any]], split: str) -> None:
+def _print_rows(raw: list[dict[str, Any]], rows: list[dict[str, Any]], split: str) -> None:
     from rich import box
     from rich.table import Table
 
@@ -257,16 +256,18 @@ def _print_rows(raw: list[dict[str, Any]], made: list[dict[str, Any]], split: st
     table.add_column("row", justify="right")
     table.add_column("raw", ratio=1)
     table.add_column(split, ratio=1)
-    for number, (before, after) in enumerate(zip(raw, made, strict=True)):
-        why, part, wrong = (after.pop(name) for name in ("dropped", "bad_label", "bad_span"))
-        given = _pairs({name: value for name, value in after.items() if value is not None})
-        if why:
-            given.append(f"\ndropped: {why}", "red")
-        elif part is not None:
-            given.append(f"\nthe label is {part:g}, which is no whole number", "red")
-        elif wrong:
-            given.append(f"\nanswer {wrong - 1} is not at its start in the text", "red")
-        table.add_row(str(number), _pairs(before), given)
+    for number, (before, after) in enumerate(zip(raw, rows, strict=True)):
+        reason, fraction, answer = (
+            after.pop(name) for name in ("dropped", "bad_label", "bad_span")
+        )
+        cell = _pairs({name: value for name, value in after.items() if value is not None})
+        if reason:
+            cell.append(f"\ndropped: {reason}", "red")
+        elif fraction is not None:
+            cell.append(f"\nthe label is {fraction:g}, which is no whole number", "red")
+        elif answer:
+            cell.append(f"\nanswer {answer - 1} is not at its start in the text", "red")
+        table.add_row(str(number), _pairs(before), cell)
     _console().print(table)
 
 
@@ -276,9 +277,9 @@ def _pairs(row: Mapping[str, Any]) -> Text:
 
     text = Text()
     for index, (name, value) in enumerate(row.items()):
-        said = json.dumps(value, ensure_ascii=False, default=str)
-        said = said if len(said) <= _LONGEST else said[: _LONGEST - 1] + "…"
-        text.append("\n" if index else "").append(f"{name} ", "dim").append(said)
+        shown = json.dumps(value, ensure_ascii=False, default=str)
+        shown = shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+        text.append("\n" if index else "").append(f"{name} ", "dim").append(shown)
     return text
 
 
@@ -304,7 +305,7 @@ def _node(name: str, version: str, manifest: Manifest | None) -> Text:
 def _facts(facts: Mapping[str, Any]) -> str:
     """Rows by split, where there are splits, and else the facts that are short."""
     if "splits" in facts:
-        rows = ", ".join(f"{role} {said['rows']:,}" for role, said in facts["splits"].items())
+        rows = ", ".join(f"{role} {split['rows']:,}" for role, split in facts["splits"].items())
         return f"{rows} rows"
     plain = ((k, v) for k, v in facts.items() if isinstance(v, int | float | str))
     short = [f"{name} {value}" for name, value in plain if len(str(value)) < 40]

@@ -91,9 +91,9 @@ def may_pass(error: BaseException) -> bool:
 def asked_wait(error: BaseException | None) -> float:
     """Seconds that the Hub asks to wait: Retry-After, or the reset time of an empty quota."""
     headers = getattr(getattr(error, "response", None), "headers", {})
-    said = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", ""))
-    said = said or re.search(r"r=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))
-    return float(said[1]) if said else 0.0
+    match = re.fullmatch(r"\s*(\d+)\s*", headers.get("Retry-After", ""))
+    match = match or re.search(r"r=0\s*;\s*t=(\d+)", headers.get("RateLimit", ""))
+    return float(match[1]) if match else 0.0
 
 
 def explained(error: Exception, page: str, where: str, instead: str) -> SourceError:
@@ -111,7 +111,7 @@ def explained(error: Exception, page: str, where: str, instead: str) -> SourceEr
 def _known(error: BaseException, page: str, instead: str) -> str | None:
     from huggingface_hub import errors
 
-    words: list[tuple[type[BaseException], str]] = [
+    texts: list[tuple[type[BaseException], str]] = [
         (errors.OfflineModeIsEnabled,
          "offline mode is on, so the commit cannot be asked for. Unset HF_HUB_OFFLINE, or name "
          + instead),
@@ -123,7 +123,7 @@ def _known(error: BaseException, page: str, instead: str) -> str | None:
         (errors.RemoteEntryNotFoundError, f"{page} lists a file but does not hold it"),
         (errors.FileMetadataError, f"{page} is not served by a Hub. Check HF_ENDPOINT and proxies"),
     ]  # fmt: skip
-    return next((text for kind, text in words if isinstance(error, kind)), None)
+    return next((text for kind, text in texts if isinstance(error, kind)), None)
 
 
 def _by_status(error: BaseException, page: str) -> str:

@@ -114,13 +114,13 @@ class Store:
         folder = self.folder(name)
         (self.root / ".locks").mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".locks" / f"{name.replace('/', '--')}-{key}.lock"):
-            if found := self._made(folder, key):
-                self._point(folder, key, found.manifest)
-                return found
+            if artefact := self._existing(folder, key):
+                self._point(folder, key, artefact.manifest)
+                return artefact
             scratch = self._scratch(key)
             facts = make(scratch, key)
             files = {path: _describe(scratch / path) for path in _files(scratch)}
-            counted = {path: said["sha256"] for path, said in files.items() if path not in volatile}
+            counted = {p: file["sha256"] for p, file in files.items() if p not in volatile}
             now = datetime.now(UTC).isoformat(timespec="seconds")
             # Artefacts below are read through this one (a model by way of its mixture), so their
             # versions count; a dataset's commit does not: equal rows stop the wave there.
@@ -170,7 +170,7 @@ class Store:
         path.mkdir(parents=True)
         return path
 
-    def _made(self, folder: Path, key: str) -> Artefact | None:
+    def _existing(self, folder: Path, key: str) -> Artefact | None:
         """What these inputs gave before, if all its files still stand as they were written."""
         pointer = folder / "made" / key
         if not pointer.is_file():
@@ -180,8 +180,8 @@ class Store:
             return None
         manifest = Manifest.read(path)
         whole = all(
-            (path / file).is_file() and (path / file).stat().st_size == said["bytes"]
-            for file, said in manifest.files.items()
+            (path / name).is_file() and (path / name).stat().st_size == file["bytes"]
+            for name, file in manifest.files.items()
         )
         return Artefact(path, manifest) if whole else None
 
@@ -201,20 +201,22 @@ class Store:
         return path
 
     def _point(self, folder: Path, key: str, manifest: Manifest) -> None:
-        said = json.dumps({"content_hash": manifest.content_hash, "inputs": dict(manifest.inputs)})
+        pointer = json.dumps(
+            {"content_hash": manifest.content_hash, "inputs": dict(manifest.inputs)}
+        )
         (folder / "made").mkdir(exist_ok=True)
-        write_atomic(folder / "made" / key, said)
-        write_atomic(folder / "current", said)
+        write_atomic(folder / "made" / key, pointer)
+        write_atomic(folder / "current", pointer)
 
 
 def verify(folder: Path) -> Manifest:
     """Check every file of an artefact against its manifest; the error names the first bad one."""
     manifest = Manifest.read(folder)
-    for file, said in manifest.files.items():
-        path = Path(folder) / file
+    for name, expected in manifest.files.items():
+        path = Path(folder) / name
         if not path.is_file():
-            raise MuppetError(f"{folder}: {file} is missing; delete the folder and materialize")
-        if _describe(path) != said:
+            raise MuppetError(f"{folder}: {name} is missing; delete the folder and materialize")
+        if _describe(path) != expected:
             raise MuppetError(f"{path}: bytes differ from the manifest; delete and materialize")
     return manifest
 

@@ -57,8 +57,8 @@ class Run:
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Set the run's final numbers (and words); values that are not finite are left out."""
-        words = {k: v for k, v in values.items() if isinstance(v, str)}
-        self._of(lambda: self._run.summary.update({**_numbers(values), **clean(words)}))
+        texts = {k: v for k, v in values.items() if isinstance(v, str)}
+        self._of(lambda: self._run.summary.update({**_numbers(values), **clean(texts)}))
 
     def artifact(
         self,
@@ -86,14 +86,14 @@ class Run:
 
     def finish(self, failed: bool = False) -> None:
         """Close the run; waits for uploads no longer than the tracker's timeout."""
-        run, told = self._run, self._quiet
+        run, quiet = self._run, self._quiet
         self._run, self._quiet = None, True
         try:
             if run is not None:  # also closes a run that went quiet
                 run.finish(exit_code=int(failed))
         except Exception as problem:
-            if not told:
-                log.warning("W&B could not close the run: %s", _words(problem))
+            if not quiet:
+                log.warning("W&B could not close the run: %s", _text(problem))
 
     def _of(self, call: Callable[[], Any]) -> Any:
         if self._quiet:
@@ -102,7 +102,7 @@ class Run:
             return call()
         except Exception as problem:
             self._quiet = True
-            log.warning("W&B failed, this run is tracked no further: %s", _words(problem))
+            log.warning("W&B failed, this run is tracked no further: %s", _text(problem))
             return None
 
 
@@ -136,8 +136,8 @@ class Tracker(dg.ConfigurableResource):
         ``config`` is stored without secrets (see `clean`). ``id`` names the run across resumes:
         online W&B continues it, offline each start makes one more folder of the same id.
         """
-        words = {"name": name, "group": group, "job_type": job_type, "id": id and _safe(id)}
-        run = self._start(config=clean(config or {}), **words)
+        kwargs = {"name": name, "group": group, "job_type": job_type, "id": id and _safe(id)}
+        run = self._start(config=clean(config or {}), **kwargs)
         try:
             yield run
         except BaseException:
@@ -145,27 +145,27 @@ class Tracker(dg.ConfigurableResource):
             raise
         run.finish()
 
-    def _start(self, **words: Any) -> Run:
+    def _start(self, **kwargs: Any) -> Run:
         auto = "online" if os.environ.get("WANDB_API_KEY") else "offline"
         mode = auto if self.mode == "auto" else self.mode
         if mode == "disabled":
             return Run()
         try:
-            run = self._init(mode, words)
+            run = self._init(mode, kwargs)
             return Run(run, online=mode == "online", patience=self.upload_timeout)
         except Exception as problem:
-            log.warning("W&B did not start (%s): %s", mode, _words(problem))
-            return self._offline(words) if mode == "online" else Run()
+            log.warning("W&B did not start (%s): %s", mode, _text(problem))
+            return self._offline(kwargs) if mode == "online" else Run()
 
-    def _offline(self, words: dict[str, Any]) -> Run:
+    def _offline(self, kwargs: dict[str, Any]) -> Run:
         """The server is away: keep the run on disk, under an id that wandb has not in use."""
-        words["id"] = words["id"] and f"{words['id']}-offline"
+        kwargs["id"] = kwargs["id"] and f"{kwargs['id']}-offline"
         try:
-            return Run(self._init("offline", words))
+            return Run(self._init("offline", kwargs))
         except Exception:
-            return Run()  # the first failure has been told
+            return Run()  # the first failure has been logged
 
-    def _init(self, mode: str, words: Mapping[str, Any]) -> Any:
+    def _init(self, mode: str, kwargs: Mapping[str, Any]) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to its makers
         import wandb
 
@@ -176,10 +176,10 @@ class Tracker(dg.ConfigurableResource):
             project=self.project,
             mode=mode,
             dir=self.directory,
-            resume="allow" if mode == "online" and words["id"] else None,
+            resume="allow" if mode == "online" and kwargs["id"] else None,
             reinit="create_new",  # assets may run side by side in one process
             settings=wandb.Settings(**settings),
-            **words,
+            **kwargs,
         )
 
 
@@ -233,7 +233,7 @@ def _is_secret(key: str, secret: set[str] = _SECRET) -> bool:
     return any(word.lower() in secret for word in _WORDS.findall(key))
 
 
-def _words(problem: Exception) -> str:
+def _text(problem: Exception) -> str:
     return clean({"problem": f"{type(problem).__name__}: {problem}"})["problem"]
 
 

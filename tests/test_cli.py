@@ -31,7 +31,7 @@ def source(tmp_path) -> Path:
 def run(source, tmp_path, monkeypatch):
     monkeypatch.setenv("MUPPET_SOURCE", str(source))
     monkeypatch.setenv("MUPPET_HOME", str(tmp_path / "home"))
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    return lambda *args: CliRunner().invoke(app, [str(arg) for arg in args])
 
 
 @pytest.fixture
@@ -65,12 +65,12 @@ def train_file(source: Path) -> Path:
 
 
 def test_tasks_lists_the_whole_catalogue(run):
-    said = run("tasks").stdout
-    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    output = run("tasks").stdout
+    lines = {line.split()[0]: line for line in output.splitlines() if line.strip()}
     for task in catalogue.TASKS.values():
         line = lines[task.name]
         assert task.family in line and task.dataset.repository in line and task.licence in line
-    assert f"{len(catalogue.TASKS)} tasks" in said
+    assert f"{len(catalogue.TASKS)} tasks" in output
     mnli = lines["mnli"].split()
     assert mnli[:5] == ["mnli", "classification", "392,702", "3", "accuracy"]
     assert mnli[-2:] == ["nyu-mll/glue", "mnli"]
@@ -79,21 +79,21 @@ def test_tasks_lists_the_whole_catalogue(run):
 
 
 def test_tasks_of_one_family(run):
-    said = run("tasks", "--family", "mrc").stdout
-    assert "squad" in said and "mnli" not in said and "exact_match, f1" in said
+    output = run("tasks", "--family", "mrc").stdout
+    assert "squad" in output and "mnli" not in output and "exact_match, f1" in output
     assert "expected one of classification" in refused(run("tasks", "--family", "nosuch"))
 
 
 def test_show_puts_raw_and_normalised_side_by_side(run, source):
-    said = run("show", TASK, "--rows", 2).stdout
+    output = run("show", TASK, "--rows", 2).stdout
     raw = pq.read_table(train_file(source)).slice(0, 3).to_pylist()
     version = DirectorySource(source).version(catalogue.get(TASK).dataset)
-    assert f"directory:nyu-mll/glue/rte at {version}" in said
+    assert f"directory:nyu-mll/glue/rte at {version}" in output
     for number, row in enumerate(raw[:2]):
-        line = next(line for line in said.splitlines() if line.strip().startswith(f"{number} "))
+        line = next(line for line in output.splitlines() if line.strip().startswith(f"{number} "))
         assert "sentence1" in line and "id" in line
-        assert said.count(row["sentence2"][:20]) >= 2  # on either side
-    assert raw[2]["sentence1"] not in said and "train/0" in said and "dropped" not in said
+        assert output.count(row["sentence2"][:20]) >= 2  # on either side
+    assert raw[2]["sentence1"] not in output and "train/0" in output and "dropped" not in output
 
 
 def test_show_says_why_a_row_is_dropped(run, source):
@@ -103,9 +103,9 @@ def test_show_says_why_a_row_is_dropped(run, source):
     at = table.schema.get_field_index("label")
     changed = table.set_column(at, table.schema.field("label"), pa.array(labels, pa.int64()))
     pq.write_table(changed, path)
-    said = run("show", TASK).stdout
-    assert said.count("dropped: unlabelled") == 1
-    rows = re.split(r"^\s*(?=\d+ )", said, flags=re.MULTILINE)[1:]
+    output = run("show", TASK).stdout
+    assert output.count("dropped: unlabelled") == 1
+    rows = re.split(r"^\s*(?=\d+ )", output, flags=re.MULTILINE)[1:]
     assert ["dropped" in row for row in rows] == [False, True, False]
     assert "train/1" in rows[1]
 
@@ -118,8 +118,8 @@ def test_show_says_that_a_label_is_no_whole_number(run, source):
 
 
 def test_show_from_the_built_in_samples(run):
-    said = run("show", TASK, "--split", "validation", "--source", "samples").stdout
-    assert "validation/0" in said
+    output = run("show", TASK, "--split", "validation", "--source", "samples").stdout
+    assert "validation/0" in output
 
 
 def test_show_refuses_what_is_not_there(run, source):
@@ -134,28 +134,28 @@ def test_show_refuses_what_is_not_there(run, source):
 
 
 def test_recipes_lists_shipped_and_own(run, tmp_path):
-    said = run("recipes").stdout
-    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
-    for made in recipes.load_all().values():
-        mixture = made.mixture
-        assert mixture.strategy in lines[made.name] and mixture.batching in lines[made.name]
+    output = run("recipes").stdout
+    lines = {line.split()[0]: line for line in output.splitlines() if line.strip()}
+    for recipe in recipes.load_all().values():
+        mixture = recipe.mixture
+        assert mixture.strategy in lines[recipe.name] and mixture.batching in lines[recipe.name]
     muppet = recipes.get("muppet")
     tasks = str(len(muppet.select(catalogue.TASKS)))
     assert lines["muppet"].split()[1:4] == [muppet.model.base, tasks, "natural"]
     assert "3 epochs" in lines["muppet"] and muppet.description in lines["muppet"]
     assert "proportional (K = 524,288)" in lines["t5-proportional"]
     (tmp_path / "mine.toml").write_text('extends = "muppet"\n[mixture]\nsteps = 7')
-    said = run("recipes", "--recipes", tmp_path).stdout
-    assert "7 steps" in next(line for line in said.splitlines() if line.startswith(" mine"))
+    output = run("recipes", "--recipes", tmp_path).stdout
+    assert "7 steps" in next(line for line in output.splitlines() if line.startswith(" mine"))
     assert "no such folder" in refused(run("recipes", "--recipes", "/nowhere/at/all"))
 
 
 def test_recipe_shows_what_runs(run, tmp_path, monkeypatch):
     (tmp_path / "mine.toml").write_text('extends = "muppet"\n[training]\nloss_scaling = false')
     monkeypatch.setenv("MUPPET_RECIPES", str(tmp_path))
-    said = run("recipe", "mine").stdout
-    shown, muppet = tomllib.loads(said), tomllib.loads(run("recipe", "muppet").stdout)
-    assert said.startswith("# mine\n") and shown["training"].pop("loss_scaling") is False
+    output = run("recipe", "mine").stdout
+    shown, muppet = tomllib.loads(output), tomllib.loads(run("recipe", "muppet").stdout)
+    assert output.startswith("# mine\n") and shown["training"].pop("loss_scaling") is False
     assert muppet["training"].pop("loss_scaling") is True
     assert muppet.pop("description") and shown.pop("description") == ""
     assert shown == muppet and shown["training"]["dropout"] == 0.1
@@ -166,8 +166,8 @@ def test_recipe_shows_what_runs(run, tmp_path, monkeypatch):
 
 def test_lineage_goes_down_to_the_leaf(run, source, two_levels):
     shards, tokens = two_levels
-    said = run("lineage", tokens.path).stdout
-    top, middle, leaf = said.rstrip().splitlines()
+    output = run("lineage", tokens.path).stdout
+    top, middle, leaf = output.rstrip().splitlines()
     assert f"tokens/rte  {tokens.version[:12]}  rows 7" in top and "long" not in top
     assert f"shards/rte  {shards.version[:12]}  train 20, validation 10 rows" in middle
     version = DirectorySource(source).version(catalogue.get(TASK).dataset)

@@ -123,9 +123,9 @@ def test_a_killed_build_leaves_no_artefact_and_the_next_one_succeeds(store, tmp_
     assert child.returncode == -signal.SIGKILL
     assert artefacts(store) == []
     assert store.current("things/one") is None
-    made = build(store)
-    assert made.fresh and verify(made.path)
-    assert made.version == build(Store(tmp_path / "undisturbed")).version
+    artefact = build(store)
+    assert artefact.fresh and verify(artefact.path)
+    assert artefact.version == build(Store(tmp_path / "undisturbed")).version
     assert not any((store.root / ".building").iterdir())
 
 
@@ -151,11 +151,11 @@ def test_a_damaged_artefact_is_made_again(store, damage):
 
 def test_two_processes_that_build_the_same_make_it_once(store, tmp_path):
     both = [start(store, "slow"), start(store, "slow")]
-    said = [child.communicate()[0].split() for child in both]
+    outputs = [child.communicate()[0].split() for child in both]
     assert [child.returncode for child in both] == [0, 0]
     assert (tmp_path / "made.log").read_text() == "made\n"
-    assert said[0][0] == said[1][0]
-    assert sorted(fresh for _, fresh in said) == ["False", "True"]
+    assert outputs[0][0] == outputs[1][0]
+    assert sorted(fresh for _, fresh in outputs) == ["False", "True"]
 
 
 def test_a_build_that_waits_takes_over_when_the_first_one_is_killed(store, tmp_path):
@@ -192,22 +192,22 @@ def test_a_folder_without_a_manifest_is_no_artefact(tmp_path):
 
 @pytest.mark.parametrize("bad", ["a.txt", "b.txt"])
 def test_verify_names_the_file_whose_bytes_differ(store, bad):
-    made = build(store)
-    (made.path / bad).write_text("six")  # as long as before
+    artefact = build(store)
+    (artefact.path / bad).write_text("six")  # as long as before
     with pytest.raises(MuppetError, match=bad):
-        verify(made.path)
+        verify(artefact.path)
 
 
 def test_verify_names_a_missing_file(store):
-    made = build(store)
-    (made.path / "b.txt").unlink()
+    artefact = build(store)
+    (artefact.path / "b.txt").unlink()
     with pytest.raises(MuppetError, match=r"b\.txt is missing"):
-        verify(made.path)
+        verify(artefact.path)
 
 
 def test_lineage_walks_from_an_artefact_to_every_commit(store):
     shards = [build(store, f"shards/{t}", inputs={f"hub:org/{t}": f"commit-{t}"}) for t in "ab"]
-    inputs = {made.manifest.name: made.version for made in shards}
+    inputs = {artefact.manifest.name: artefact.version for artefact in shards}
     mixture = build(store, "mixture/demo", inputs=inputs)
     model = build(store, "prefinetuned/demo", inputs={"mixture/demo": mixture.version})
     walked = [(depth, name, version) for depth, name, version, _ in lineage(model.path)]

@@ -146,11 +146,11 @@ def materialize(runner: Runner, plan: Plan, steps: int | None) -> None:
     """The way through the DAG, top to bottom; each floor takes what the one above has made."""
     runner.observe()
     runner.run("shards", [dg.AssetKey(["shards", name]) for name in TASKS])
-    made = [name for name in TASKS if f"shards__{name}" not in runner.failures]
+    sharded = [name for name in TASKS if f"shards__{name}" not in runner.failures]
     runner.run("overlap", [dg.AssetKey(["overlap"])])
     for recipe in plan.recipes.values():
         runner.run(f"base model of {recipe.name}", [dg.AssetKey(["base_model"])], plan.base(recipe))
-        keys = [dg.AssetKey(["tokens", name]) for name in plan.tasks(recipe) if name in made]
+        keys = [dg.AssetKey(["tokens", name]) for name in plan.tasks(recipe) if name in sharded]
         runner.run(f"tokens of {recipe.name}", keys, plan.tokenizer(recipe))
     for recipe in plan.recipes.values():
         ops = {"mixture": {"config": {"steps": steps}}} if steps else None
@@ -170,8 +170,8 @@ def closing(console: Console, settings: Settings, failures: dict[str, str], seco
     board = Store(settings.home).current("leaderboard/all")
     if board:
         print_table(pq.read_table(board.path / "leaderboard.parquet"), console)
-    for where, why in failures.items():
-        console.print(f"[red]left out[/] {where}: {why}", soft_wrap=True, highlight=False)
+    for step, reason in failures.items():
+        console.print(f"[red]left out[/] {step}: {reason}", soft_wrap=True, highlight=False)
     console.print(
         f"\n{len(TASKS)} tasks in the catalogue; {seconds:.0f} s in all. Where things lie:"
     )
@@ -184,9 +184,7 @@ def closing(console: Console, settings: Settings, failures: dict[str, str], seco
     for name, place in places.items():
         console.print(f"  {name:12} {place}", soft_wrap=True, highlight=False)
     console.print("  the DAG      make ui (with the same settings)")
-    others = [
-        where for where in failures if not where.startswith(("hub__", "shards__", "tokens__"))
-    ]
+    others = [step for step in failures if not step.startswith(("hub__", "shards__", "tokens__"))]
     if others or not board:
         sys.exit(1)
 

@@ -33,11 +33,11 @@ def extend(folder: Path) -> dict[str, Task]:
     """
     from muppet_dag.catalogue import own
 
-    found = own.load(Path(folder))
-    for name, (path, _) in found.items():
+    declared = own.load(Path(folder))
+    for name, (path, _) in declared.items():
         if name in _SHIPPED:
             raise BadConfig(f"{path}: {name}: the catalogue has a task of that name already")
-    tasks = {name: task for name, (_, task) in found.items()}
+    tasks = {name: task for name, (_, task) in declared.items()}
     TASKS.update(tasks)
     return tasks
 

@@ -49,42 +49,42 @@ def from_tasksource(
         near = difflib.get_close_matches(id, declared, n=3)
         fix = f"; did you mean {', '.join(near)}?" if near else ""
         raise BadConfig(f"tasksource = {id!r}: the package has no such task{fix}")
-    said = declared[id]
+    declaration = declared[id]
     try:
-        dataset, given = _dataset(said, splits), dict(columns or {})
-        if said.template == "Classification":
-            task = _classification(said, dataset, classes, given)
-        elif said.template == "MultipleChoice":
-            task = _multiple_choice(said, dataset, given)
+        dataset, columns = _dataset(declaration, splits), dict(columns or {})
+        if declaration.template == "Classification":
+            task = _classification(declaration, dataset, classes, columns)
+        elif declaration.template == "MultipleChoice":
+            task = _multiple_choice(declaration, dataset, columns)
         else:
-            raise Refused(f"its template {said.template} is none of ours")
+            raise Refused(f"its template {declaration.template} is none of ours")
     except Refused as error:
         raise BadConfig(f"tasksource = {id!r} cannot be bridged: {error}") from error
     return task
 
 
-def _dataset(said: Declaration, splits: Mapping[str, str] | None) -> HubDataset:
+def _dataset(declaration: Declaration, splits: Mapping[str, str] | None) -> HubDataset:
     for key in ("pre_process", "post_process"):
-        code = said.said.get(key)
+        code = declaration.arguments.get(key)
         if code is not None and _HARMLESS.get(key) != ast.unparse(code):
             raise Refused(f"its rows are prepared by Python code ({key})")
-    name = said.value("dataset_name") or parse_name(said.variable)[0]
-    name = said.names["CANONICAL"].get(name, name)
+    name = declaration.value("dataset_name") or parse_name(declaration.variable)[0]
+    name = declaration.names["CANONICAL"].get(name, name)
     if "/" not in name:
         raise Refused(f"its dataset {name!r} is no repository of the Hub")
-    if isinstance(said.said.get("config_name"), ast.ListComp):
+    if isinstance(declaration.arguments.get("config_name"), ast.ListComp):
         raise Refused("its configs are listed by Python code")
-    kwargs = said.value("load_dataset_kwargs", {})
+    kwargs = declaration.value("load_dataset_kwargs", {})
     if other := set(kwargs) - {"revision", "data_dir", "name"}:
         raise Refused(f"it reads loose files ({', '.join(sorted(other))})")
-    config = kwargs.get("name") or kwargs.get("data_dir") or said.config or "default"
+    config = kwargs.get("name") or kwargs.get("data_dir") or declaration.config or "default"
     revision = kwargs.get("revision", "main")
-    return hub(name, config, revision=revision, **(splits or _splits(said)))
+    return hub(name, config, revision=revision, **(splits or _splits(declaration)))
 
 
-def _splits(said: Declaration) -> dict[str, str | None]:
+def _splits(declaration: Declaration) -> dict[str, str | None]:
     """Raw splits by role. What has no validation split gets one carved, as in our catalogue."""
-    named = said.value("splits")
+    named = declaration.value("splits")
     if named is None:  # train, validation, test; but whether a test split has labels is not said
         return {"train": "train", "validation": "validation"}
     train, validation, test = named
@@ -98,32 +98,39 @@ def _splits(said: Declaration) -> dict[str, str | None]:
 
 
 def _classification(
-    said: Declaration, dataset: HubDataset, classes: Sequence[str] | None, given: dict[str, str]
+    declaration: Declaration,
+    dataset: HubDataset,
+    classes: Sequence[str] | None,
+    columns: dict[str, str],
 ) -> Task:
-    if "sentence2" not in said.said and "query" not in given:
+    if "sentence2" not in declaration.arguments and "query" not in columns:
         # The package then takes a column named sentence2, if the data has one.
-        if "sentence1" not in said.said or is_constant(said.said["sentence1"], "sentence1"):
+        if "sentence1" not in declaration.arguments or is_constant(
+            declaration.arguments["sentence1"], "sentence1"
+        ):
             raise Refused(
                 'whether it has a sentence2 is in the data only: give query = "sentence2" or "NULL"'
             )
-    elif "query" not in given and not is_constant(said.said["sentence2"], None):
-        given["query"] = said.sql("sentence2")
-    if "text" not in given:
-        given["text"] = said.sql("sentence1") if "sentence1" in said.said else '"sentence1"'
-    named, label = _labels(said, classes)
-    given.setdefault("label", label)
-    return classification(dataset, classes=named, **_words(said), **given)
+    elif "query" not in columns and not is_constant(declaration.arguments["sentence2"], None):
+        columns["query"] = declaration.sql("sentence2")
+    if "text" not in columns:
+        columns["text"] = (
+            declaration.sql("sentence1") if "sentence1" in declaration.arguments else '"sentence1"'
+        )
+    named, label = _labels(declaration, classes)
+    columns.setdefault("label", label)
+    return classification(dataset, classes=named, **_origin(declaration), **columns)
 
 
-def _labels(said: Declaration, classes: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
+def _labels(declaration: Declaration, classes: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
     """Class names and the label's SQL, from what is declared or from the names that are given."""
-    node = said.said.get("labels", ast.Constant("labels"))
-    values = said.value("label_values", {})
+    node = declaration.arguments.get("labels", ast.Constant("labels"))
+    values = declaration.value("label_values", {})
     if isinstance(node, ast.Call) and is_name(node.func, "name"):
-        column = column_sql(node.args[0], said.names, "labels")
-        names = literal(node.args[1], said.names, "labels")
+        column = column_sql(node.args[0], declaration.names, "labels")
+        names = literal(node.args[1], declaration.names, "labels")
         return tuple(classes or names), f"CASE WHEN {column} >= 0 THEN {column} END"
-    column = column_sql(node, said.names, "labels")
+    column = column_sql(node, declaration.names, "labels")
     if values:
         names, places = tuple(map(str, values.values())), list(values)
         if places == list(range(len(places))):
@@ -141,27 +148,31 @@ def _labels(said: Declaration, classes: Sequence[str] | None) -> tuple[tuple[str
     return tuple(classes), f"CASE WHEN {kind} THEN {by_name} ELSE TRY_CAST({column} AS INTEGER) END"
 
 
-def _multiple_choice(said: Declaration, dataset: HubDataset, given: dict[str, str]) -> Task:
-    if "query" not in given:
-        given["query"] = said.sql("inputs") if "inputs" in said.said else '"input"'
-    if "choices" not in given and "choices_list" in said.said:
-        given["choices"] = said.sql("choices_list")
-    if "choices" not in given:
-        columns = choice_columns(said.said.get("choices"), said.names)
-        given["choices"] = f"[{', '.join(columns)}]"
-    if "label" not in given:
-        label = said.sql("labels") if "labels" in said.said else '"labels"'
+def _multiple_choice(
+    declaration: Declaration, dataset: HubDataset, columns: dict[str, str]
+) -> Task:
+    if "query" not in columns:
+        columns["query"] = (
+            declaration.sql("inputs") if "inputs" in declaration.arguments else '"input"'
+        )
+    if "choices" not in columns and "choices_list" in declaration.arguments:
+        columns["choices"] = declaration.sql("choices_list")
+    if "choices" not in columns:
+        candidates = choice_columns(declaration.arguments.get("choices"), declaration.names)
+        columns["choices"] = f"[{', '.join(candidates)}]"
+    if "label" not in columns:
+        label = declaration.sql("labels") if "labels" in declaration.arguments else '"labels"'
         by_letter = key_index(_LETTERS, f"CAST({label} AS VARCHAR)")
         kind = f"typeof({label}) = 'VARCHAR'"
         number = f"TRY_CAST({label} AS INTEGER)"
-        given["label"] = label if label.isdigit() else (
+        columns["label"] = label if label.isdigit() else (
             f"CASE WHEN {kind} THEN {by_letter} ELSE {number} END"
         )  # fmt: skip
-    return commonsense(dataset, **_words(said), **given)
+    return commonsense(dataset, **_origin(declaration), **columns)
 
 
-def _words(said: Declaration) -> dict[str, str]:
+def _origin(declaration: Declaration) -> dict[str, str]:
     return {
-        "about": f"Declared as {said.variable} by tasksource.",
+        "about": f"Declared as {declaration.variable} by tasksource.",
         "citation": "Sileo 2024 (tasksource)",
     }

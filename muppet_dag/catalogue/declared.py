@@ -31,25 +31,25 @@ class Declaration:
 
     variable: str
     template: str
-    said: Mapping[str, ast.expr]
+    arguments: Mapping[str, ast.expr]
     config: str | None
     names: Mapping[str, Any]
 
     def value(self, key: str, default: Any = None) -> Any:
         """A literal argument. Refused where it is code."""
-        return literal(self.said[key], self.names, key) if key in self.said else default
+        return literal(self.arguments[key], self.names, key) if key in self.arguments else default
 
     def sql(self, key: str) -> str:
         """An argument that stands for a raw column, as SQL. Refused where it is code."""
-        return column_sql(self.said[key], self.names, key)
+        return column_sql(self.arguments[key], self.names, key)
 
 
 def declarations() -> dict[str, Declaration]:
     """Every task of the installed package by id, in order. BadConfig if it is not installed."""
-    found = importlib.util.find_spec("tasksource")  # finds it without running it
-    if found is None or not found.submodule_search_locations:
+    package = importlib.util.find_spec("tasksource")  # finds it without running it
+    if package is None or not package.submodule_search_locations:
         raise BadConfig("tasksource is not installed; pip install muppet-dag[tasksource]")
-    return _declarations(Path(next(iter(found.submodule_search_locations))))
+    return _declarations(Path(next(iter(package.submodule_search_locations))))
 
 
 @lru_cache(maxsize=4)
@@ -75,26 +75,27 @@ def _declarations(package: Path) -> dict[str, Declaration]:
 def _declared(variable: str, call: ast.Call, names: Mapping[str, Any]) -> dict[str, Declaration]:
     """The tasks of one call: as many as it lists configs."""
     template = call.func.id
-    said = dict(zip(_TEMPLATES.get(template, ()), call.args, strict=False))
-    said |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    arguments = dict(zip(_TEMPLATES.get(template, ()), call.args, strict=False))
+    arguments |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
     if template == "dict" or (
-        template not in _TEMPLATES and not {"dataset_name", "labels"} & {*said}
+        template not in _TEMPLATES and not {"dataset_name", "labels"} & {*arguments}
     ):
         return {}  # a constant or a helper, no task
     if any(keyword.arg is None for keyword in call.keywords):
-        template = f"{template}(**…)"  # more is said elsewhere
+        template = f"{template}(**…)"  # more arguments stand elsewhere
     dataset, config, task = parse_name(variable)
     try:
-        dataset = Declaration(variable, template, said, None, names).value("dataset_name", dataset)
-        configs = Declaration(variable, template, said, None, names).value("config_name", config)
-        fixed = Declaration(variable, template, said, None, names).value("task_id")
+        whole = Declaration(variable, template, arguments, None, names)
+        dataset = whole.value("dataset_name", dataset)
+        configs = whole.value("config_name", config)
+        fixed = whole.value("task_id")
     except Refused:
         configs, fixed = config, None
     out = {}
     for each in configs if isinstance(configs, list) else [configs]:
         parts = [dataset.rsplit("/", 1)[-1], each, task]
         id = fixed.replace("{config_name}", each or "") if fixed else "/".join(filter(None, parts))
-        out[id] = Declaration(variable, template, said, each, names)
+        out[id] = Declaration(variable, template, arguments, each, names)
     return out
 
 
@@ -133,10 +134,11 @@ def column_sql(node: ast.expr, names: Mapping[str, Any], key: str) -> str:
         value = literal(node.args[0], names, key)
         return text_sql(value) if isinstance(value, str) else str(int(value))
     if isinstance(node, ast.Call) and is_name(node.func, "cat"):
-        said = dict(zip(("fields", "separator"), node.args, strict=False))
-        said |= {keyword.arg: keyword.value for keyword in node.keywords}
-        fields = literal(said["fields"], names, key)
-        between = literal(said["separator"], names, key) if "separator" in said else " "
+        arguments = dict(zip(("fields", "separator"), node.args, strict=False))
+        arguments |= {keyword.arg: keyword.value for keyword in node.keywords}
+        fields = literal(arguments["fields"], names, key)
+        separator = arguments.get("separator")
+        between = literal(separator, names, key) if separator else " "
         return f"trim(concat_ws({text_sql(between)}, {', '.join(map(_identifier, fields))}))"
     raise Refused(f"its {key} is Python code ({ast.unparse(node)[:60]})")
 

@@ -79,13 +79,13 @@ class Entry:
     held_out: bool | None = None
     version: int | None = None
 
-    def given(self, names: tuple[str, ...]) -> dict[str, Any]:
+    def present(self, names: tuple[str, ...]) -> dict[str, Any]:
         """The keys among ``names`` that the table has."""
-        return {name: said for name in names if (said := getattr(self, name)) is not None}
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def task(self) -> Task:
         """The task that the table declares. Raises BadConfig."""
-        places = self.given(("hub", "files", "tasksource"))
+        places = self.present(("hub", "files", "tasksource"))
         if len(places) != 1:
             raise BadConfig(
                 "expected one of hub, files and tasksource to say where the rows are, found "
@@ -99,11 +99,11 @@ class Entry:
         if self.splits is not None:
             raise BadConfig("splits: goes with tasksource only; name splits inside hub or files")
         maker = getattr(entries, self.family)
-        columns = self.given(_COLUMNS)
+        columns = self.present(_COLUMNS)
         known = inspect.signature(maker).parameters
-        if wrong := [name for name in columns if name not in known]:
+        if unknown := [name for name in columns if name not in known]:
             usual = ", ".join(name for name in _COLUMNS if name in known)
-            raise BadConfig(f"{', '.join(wrong)}: a {self.family} task has {usual}")
+            raise BadConfig(f"{', '.join(unknown)}: a {self.family} task has {usual}")
         needed = [n for n in _COLUMNS if n in known and known[n].default is inspect.Parameter.empty]
         if missing := [name for name in needed if name not in columns]:
             raise BadConfig(f"{', '.join(missing)}: a {self.family} task needs it")
@@ -117,7 +117,7 @@ class Entry:
         return entries.files(**self.files)
 
     def _facts(self) -> dict[str, Any]:
-        facts = self.given(_FACTS)
+        facts = self.present(_FACTS)
         return facts | ({"metrics": _CORRELATIONS} if self.score and not self.metrics else {})
 
     def _bridged(self) -> Task:
@@ -125,24 +125,24 @@ class Entry:
 
         if self.family is not None:
             raise BadConfig("family: tasksource says it, remove the key")
-        made = bridge.from_tasksource(
+        task = bridge.from_tasksource(
             self.tasksource, classes=self.classes, splits=self.splits,
-            columns=self.given(_COLUMNS),
+            columns=self.present(_COLUMNS),
         )  # fmt: skip
-        return replace(made, **self._facts())
+        return replace(task, **self._facts())
 
 
 def load(folder: Path) -> dict[str, tuple[Path, Task]]:
     """Every task of a folder with the file that declares it. Raises BadConfig."""
     if not folder.is_dir():
         raise BadConfig(f"tasks folder {str(folder)!r}: no such folder")
-    found: dict[str, tuple[Path, Task]] = {}
+    tasks: dict[str, tuple[Path, Task]] = {}
     for path in sorted([*folder.glob("*.toml"), *folder.glob("*.py")]):
         for name, task in _read(path):
-            if name in found:
-                raise BadConfig(f"{path}: {name}: {found[name][0]} has a task of that name already")
-            found[name] = path, task
-    return found
+            if name in tasks:
+                raise BadConfig(f"{path}: {name}: {tasks[name][0]} has a task of that name already")
+            tasks[name] = path, task
+    return tasks
 
 
 def _read(path: Path) -> Iterator[tuple[str, Task]]:
@@ -163,10 +163,10 @@ def _toml(path: Path) -> Iterator[tuple[str, Any]]:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadConfig(f"{path}: {error}") from error
-    for name, table in said.items():
+    for name, table in tables.items():
         if not isinstance(table, dict):
             raise BadConfig(f"{path}: {name}: expected a table for each task, as in [my_task]")
         try:
@@ -181,11 +181,11 @@ def _toml(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _python(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        said = runpy.run_path(str(path))
+        variables = runpy.run_path(str(path))
     except Exception as error:  # a user's code may raise anything
         kind = "" if isinstance(error, BadConfig) else f"{type(error).__name__}: "
         raise BadConfig(f"{path}: {kind}{error}") from error
-    for name, value in said.items():
+    for name, value in variables.items():
         if isinstance(value, Task):
             yield name, lambda value=value: value
 
@@ -198,7 +198,9 @@ def _check(task: Task) -> None:
         allowed = numbers if task.regression else [n for n in allowed if n not in numbers]
         allowed = [n for n in allowed if n != "f1" or len(task.classes) == 2]
     if not task.metrics or (wrong := [name for name in task.metrics if name not in allowed]):
-        said = ", ".join(wrong) if task.metrics else "none"
-        raise BadConfig(f"metrics: {said}; such a {task.family} task may have {', '.join(allowed)}")
+        unfit = ", ".join(wrong) if task.metrics else "none"
+        raise BadConfig(
+            f"metrics: {unfit}; such a {task.family} task may have {', '.join(allowed)}"
+        )
     if len(set(task.classes)) != len(task.classes) or len(task.classes) == 1:
         raise BadConfig("classes: expected two or more different names")

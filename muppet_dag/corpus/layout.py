@@ -23,8 +23,8 @@ def match(files: Iterable[str], config: str, split: str) -> list[str]:
     single = all(re.fullmatch(r"(data/)?[^/]+", name) for name in parquet)
     folders = [f"{config}/"] + (["data/", ""] if single or config == "default" else [])
     for folder in folders:
-        if found := _shards(parquet, folder + split) or _converted(parquet, folder + split):
-            return found
+        if names := _shards(parquet, folder + split) or _converted(parquet, folder + split):
+            return names
     if any(name.startswith(f"{config}/partial-{split}/") for name in parquet):
         raise SourceError(
             f"the Hub converted {config}/{split} only in part (folder partial-{split}), so rows "
@@ -41,18 +41,18 @@ def choose(files: list[str], dataset: HubDataset, where: str) -> dict[str, list[
     """
     parts = dataset.slices
     try:
-        found = {part.split: match(files, dataset.config, part.split) for part in parts.values()}
+        matches = {part.split: match(files, dataset.config, part.split) for part in parts.values()}
     except SourceError as error:
         raise SourceError(f"{where}: {error}") from error
-    if any(found.values()):
-        return {split: names for split, names in found.items() if names}
-    wanted = " or ".join(repr(split) for split in found)
+    if any(matches.values()):
+        return {split: names for split, names in matches.items() if names}
+    splits = " or ".join(repr(split) for split in matches)
     script = next((name for name in files if "/" not in name and name.endswith(".py")), None)
     fix = ""
     if script and dataset.revision != CONVERTED:
         fix = f". It is made by a script ({script}), which never runs: use revision {CONVERTED}"
     raise SourceError(
-        f"{where}: no parquet file for split {wanted} of config {dataset.config!r}; "
+        f"{where}: no parquet file for split {splits} of config {dataset.config!r}; "
         f"there is {_inventory(files)}{fix}"
     )
 
@@ -61,20 +61,20 @@ def _shards(files: list[str], stem: str) -> list[str]:
     hits = [m for name in files if (m := re.fullmatch(re.escape(stem) + _SHARD, name))]
     if not hits:
         return []
-    found = sorted((int(m[1] or 0), m[0]) for m in hits)
+    shards = sorted((int(m[1] or 0), m[0]) for m in hits)
     totals = {int(m[2] or 1) for m in hits}
-    if len(totals) > 1 or [index for index, _ in found] != list(range(max(totals))):
-        names = ", ".join(name for _, name in found)
+    if len(totals) > 1 or [index for index, _ in shards] != list(range(max(totals))):
+        names = ", ".join(name for _, name in shards)
         raise SourceError(f"the shards of {stem} are not one whole set, but {names}")
-    return [name for _, name in found]
+    return [name for _, name in shards]
 
 
 def _converted(files: list[str], stem: str) -> list[str]:
     hits = [m for name in files if (m := re.fullmatch(re.escape(stem) + r"/(\d+)\.parquet", name))]
-    found = sorted((int(m[1]), m[0]) for m in hits)
-    if [index for index, _ in found] != list(range(len(found))):
-        raise SourceError(f"files of {stem}/ are missing: only {', '.join(n for _, n in found)}")
-    return [name for _, name in found]
+    shards = sorted((int(m[1]), m[0]) for m in hits)
+    if [index for index, _ in shards] != list(range(len(shards))):
+        raise SourceError(f"files of {stem}/ are missing: only {', '.join(n for _, n in shards)}")
+    return [name for _, name in shards]
 
 
 def _inventory(files: list[str], most: int = 20) -> str:

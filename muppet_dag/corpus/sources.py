@@ -139,8 +139,8 @@ class HubSource:
             )
             name = f"{self.label(dataset)} at {version}, file {file.rfilename}"
             try:
-                if wrong := hub.broken(path, file):
-                    text = f"{name}: broken copy, {wrong}; removed, try again"
+                if damage := hub.broken(path, file):
+                    text = f"{name}: broken copy, {damage}; removed, try again"
                     raise SourceError(text, retry=True)
                 _check_parquet(path, name)
             except SourceError:
@@ -235,10 +235,10 @@ class FileSource:
         total = hashlib.sha256()
         for split, path in map(self._at, dataset.paths.items()):
             try:
-                said = f"{split}{path.suffix.lower()}\0{path.stat().st_size}\0{hub.file_hash(path)}"
+                size, digest = path.stat().st_size, hub.file_hash(path)
             except OSError as error:
                 raise SourceError(f"cannot read {path}: {error.strerror}") from error
-            total.update(f"{said}\n".encode())
+            total.update(f"{split}{path.suffix.lower()}\0{size}\0{digest}\n".encode())
         return f"sha256-{total.hexdigest()[:32]}"
 
     def fetch(self, dataset: Files, version: str) -> dict[str, list[Path]]:
@@ -248,11 +248,11 @@ class FileSource:
                 f"{self.label(dataset)}: the files changed, from {version} to {now}; start again",
                 retry=True,
             )
-        found = dict(map(self._at, dataset.paths.items()))
-        for path in found.values():
+        files = dict(map(self._at, dataset.paths.items()))
+        for path in files.values():
             if path.suffix.lower() == ".parquet":
                 _check_parquet(path, str(path))
-        return {split: [path] for split, path in found.items()}
+        return {split: [path] for split, path in files.items()}
 
     @staticmethod
     def _at(item: tuple[str, str]) -> tuple[str, Path]:

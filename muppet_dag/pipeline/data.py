@@ -37,8 +37,8 @@ def open_source(spec: str, store: Store) -> Source:
         return {"tasks": len(samples.SAMPLES)}
 
     inputs = {"made:samples": samples.version()}
-    made = store.build("samples/all", make, code_version="1", inputs=inputs)
-    return sources.DirectorySource(made.path)
+    artefact = store.build("samples/all", make, code_version="1", inputs=inputs)
+    return sources.DirectorySource(artefact.path)
 
 
 def source_of(dataset: Dataset, source: Source) -> Source:
@@ -89,16 +89,16 @@ def make_overlap(store: Store) -> Artefact:
     """Find the training rows that appear in an evaluation split of any task that has shards."""
     from muppet_dag.corpus import overlap
 
-    found = {name: store.current(f"shards/{name}") for name in sorted(catalogue.TASKS)}
-    made = {name: shards for name, shards in found.items() if shards}
-    if not made:
+    current = {name: store.current(f"shards/{name}") for name in sorted(catalogue.TASKS)}
+    shards = {name: artefact for name, artefact in current.items() if artefact}
+    if not shards:
         raise MuppetError("no task has shards yet; materialize shards first")
-    folders = {name: shards.path for name, shards in made.items()}
+    folders = {name: artefact.path for name, artefact in shards.items()}
     return store.build(
         OVERLAP,
         lambda folder, _: overlap.find(folders, folder),
         code_version=overlap.VERSION,
-        inputs={shards.manifest.name: shards.version for shards in made.values()},
+        inputs={artefact.manifest.name: artefact.version for artefact in shards.values()},
     )
 
 
@@ -146,13 +146,13 @@ def make_tokens(store: Store, recipe: Recipe, default_base: str, task: Task) -> 
     spec = tokenize.TokenSpec(model.max_length, model.stride, model.max_target_length)
     shards = store.require(f"shards/{task.name}")
     base = store.require(f"base/{slug(recipe.base(default_base))}")
-    said = base.manifest.files
+    files = base.manifest.files
     return store.build(
         tokens_name(recipe, default_base, task.name),
         lambda folder, _: tokenize.tokenize(task, shards.path, base.path, folder, spec),
         code_version=tokenize.VERSION,
         inputs={shards.manifest.name: shards.version, base.manifest.name: base.version},
-        parameters={**asdict(spec), "tokenizer": said["tokenizer.json"]["sha256"]},
+        parameters={**asdict(spec), "tokenizer": files["tokenizer.json"]["sha256"]},
     )
 
 
@@ -180,11 +180,11 @@ def make_mixture(
     from muppet_dag.corpus import overlap
     from muppet_dag.mixture import index, strategies
 
-    spec, wanted = _budget(recipe, steps), recipe.select(catalogue.TASKS)
-    strategies.check_names(spec, wanted)
-    found = {name: store.current(tokens_name(recipe, default_base, name)) for name in wanted}
+    spec, selected = _budget(recipe, steps), recipe.select(catalogue.TASKS)
+    strategies.check_names(spec, selected)
+    current = {name: store.current(tokens_name(recipe, default_base, name)) for name in selected}
     usable = {
-        n: tokens for n, tokens in found.items() if tokens and "train" in tokens.facts["splits"]
+        n: tokens for n, tokens in current.items() if tokens and "train" in tokens.facts["splits"]
     }
     inputs = {tokens.manifest.name: tokens.version for tokens in usable.values()}
     report = _overlap_of(store, usable.values()) if usable and spec.decontaminate else None
@@ -197,7 +197,7 @@ def make_mixture(
         facts = index.build(sizes, spec, recipe.seed, folder)
         return {
             **facts,
-            "left_out": [name for name in wanted if name not in usable],
+            "left_out": [name for name in selected if name not in usable],
             "decontaminated": {n: len(rows) for n, rows in leaked.items() if rows is not None},
         }
 
@@ -205,7 +205,7 @@ def make_mixture(
         f"mixture/{recipe.name}", make,
         code_version=index.VERSION,
         inputs=inputs,
-        parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": wanted},
+        parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": selected},
     )  # fmt: skip
 
 
@@ -215,8 +215,8 @@ def _budget(recipe: Recipe, steps: int | None) -> MixtureSection:
         return recipe.mixture
     try:
         return replace(recipe.mixture, steps=steps, epochs=None)
-    except ValueError as wrong:
-        raise BadConfig(f"recipe {recipe.name!r} with steps = {steps}: {wrong}") from wrong
+    except ValueError as error:
+        raise BadConfig(f"recipe {recipe.name!r} with steps = {steps}: {error}") from error
 
 
 def load_task(
@@ -234,6 +234,6 @@ def load_task(
     if own := os.environ.get("MUPPET_TASKS"):
         catalogue.extend(Path(own))
     store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet-dag"))
-    where = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
-    artefact = make_shards(store, where, catalogue.get(name))
+    opened = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
+    artefact = make_shards(store, opened, catalogue.get(name))
     return {split: shards.read(artefact.path, split) for split in shards.splits(artefact.path)}

@@ -29,15 +29,18 @@ def evaluate(
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
         records = []
         for seed in tuned.facts["seeds"]:
-            made = Predictions.read(tuned.path / f"seed-{seed}" / "predictions.arrow")
-            values = score(task.family, task.metrics, made.predicted, made.gold, made.groups)
+            predictions = Predictions.read(tuned.path / f"seed-{seed}" / "predictions.arrow")
+            values = score(
+                task.family, task.metrics,
+                predictions.predicted, predictions.gold, predictions.groups,
+            )  # fmt: skip
             records += [
-                {"seed": seed, "metric": metric, "value": value, "rows": len(made.ids)}
+                {"seed": seed, "metric": metric, "value": value, "rows": len(predictions.ids)}
                 for metric, value in values.items()
             ]
         (folder / "scores.json").write_text(json.dumps(records, indent=1))
-        said = {"recipe": recipe.name, "initialisation": initialisation, "task": task.name}
-        return {**said, "family": task.family, "scores": records}
+        facts = {"recipe": recipe.name, "initialisation": initialisation, "task": task.name}
+        return {**facts, "family": task.family, "scores": records}
 
     return store.build(
         f"evaluation/{initialisation}/{task.name}", make,
@@ -56,25 +59,27 @@ def make_leaderboard(store: Store, recipes: Iterable[Recipe]) -> Artefact:
         for initialisation in initialisations(recipe)
         for task in recipe.finetune.tasks
     ]
-    found = [artefact for name in names if (artefact := store.current(name))]
-    if not found:
+    evaluations = [artefact for name in names if (artefact := store.current(name))]
+    if not evaluations:
         raise MuppetError("no evaluation has been made yet; materialize evaluations first")
 
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
-        records = [score for artefact in found for score in _scores(artefact, leaderboard.Score)]
+        records = [
+            score for artefact in evaluations for score in _scores(artefact, leaderboard.Score)
+        ]
         leaderboard.write(records, folder)
-        return {"evaluations": len(found), "scores": len(records)}
+        return {"evaluations": len(evaluations), "scores": len(records)}
 
     return store.build(
         "leaderboard/all", make,
         code_version=EVALUATION_VERSION,
-        inputs={artefact.manifest.name: artefact.version for artefact in found},
+        inputs={artefact.manifest.name: artefact.version for artefact in evaluations},
         volatile=("leaderboard.duckdb",),
     )  # fmt: skip
 
 
 def _scores(artefact: Artefact, kind: type) -> list[Any]:
     facts = artefact.facts
-    said = {key: facts[key] for key in ("recipe", "task", "family")}
-    said["initialisation"] = "base" if facts["initialisation"].endswith(BASE) else "pre-finetuned"
-    return [kind(**said, **score) for score in facts["scores"]]
+    keys = {key: facts[key] for key in ("recipe", "task", "family")}
+    keys["initialisation"] = "base" if facts["initialisation"].endswith(BASE) else "pre-finetuned"
+    return [kind(**keys, **score) for score in facts["scores"]]

@@ -57,16 +57,16 @@ def get(name: str, *folders: Path) -> Recipe:
 def _load(path: Path, children: tuple[str, ...]) -> tuple[Recipe, dict[str, Any]]:
     """The recipe of a file and its tables; parents first, so that each file answers for itself."""
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadConfig(f"recipe {path}: {error}") from error
-    if "name" in said:
+    if "name" in tables:
         raise BadConfig(f"recipe {path}: name is the file's name, remove the key")
-    if "extends" in said:
+    if "extends" in tables:
         chain = (*children, path.stem)
-        parent = _parent(path, said.pop("extends"), chain)
-        said = extend(_load(parent, chain)[1], said)
-    return _checked(path, said), said
+        parent = _parent(path, tables.pop("extends"), chain)
+        tables = extend(_load(parent, chain)[1], tables)
+    return _checked(path, tables), tables
 
 
 def _parent(path: Path, name: Any, chain: tuple[str, ...]) -> Path:
@@ -77,19 +77,19 @@ def _parent(path: Path, name: Any, chain: tuple[str, ...]) -> Path:
     folders = (path.parent, SHIPPED)
     if isinstance(name, str) and NAME.fullmatch(name):
         for folder in folders:
-            if (found := folder / f"{name}.toml").is_file():
-                return found
+            if (file := folder / f"{name}.toml").is_file():
+                return file
     there = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
     raise BadConfig(
         f"recipe {path}: extends: unknown recipe {name!r} ({way}); there are {', '.join(there)}"
     )
 
 
-def _checked(path: Path, said: Mapping[str, Any]) -> Recipe:
+def _checked(path: Path, tables: Mapping[str, Any]) -> Recipe:
     """The tables as a recipe. As JSON, strictly: "60" is no number, a list may become a tuple."""
     from pydantic import ValidationError
 
-    text = json.dumps({**said, "name": path.stem}, default=str)
+    text = json.dumps({**tables, "name": path.stem}, default=str)
     try:
         return _adapter().validate_json(text, strict=True)
     except ValidationError as error:
@@ -106,9 +106,9 @@ def _adapter() -> TypeAdapter:
 def _problem(error: Mapping[str, Any]) -> str:
     """One problem as ``key: what is wrong``; what contradicts across sections names its own."""
     key, kind = ".".join(map(str, error["loc"])), error["type"]
-    said = str(error["ctx"]["error"]) if kind == "value_error" else error["msg"]
-    said = "there is no such key" if kind == "unexpected_keyword_argument" else said
-    return f"{key}: {said}" if key else said
+    message = str(error["ctx"]["error"]) if kind == "value_error" else error["msg"]
+    message = "there is no such key" if kind == "unexpected_keyword_argument" else message
+    return f"{key}: {message}" if key else message
 
 
 __all__ = [

@@ -21,16 +21,16 @@ def extend(parent: Table, child: Table) -> dict[str, Any]:
     it was, and where a child changes ``strategy``, keys that the new one does not read are dropped.
     ``description`` is the child's own.
     """
-    return _merge({key: said for key, said in parent.items() if key != "description"}, child)
+    return _merge({key: value for key, value in parent.items() if key != "description"}, child)
 
 
 def _merge(parent: Table, child: Table) -> dict[str, Any]:
     merged = dict(parent)
-    for key, said in child.items():
+    for key, value in child.items():
         before = merged.get(key)
-        if isinstance(before, Mapping) and isinstance(said, Mapping):
-            said = _merge(_yielding(before, said) if key == "mixture" else before, said)
-        merged[key] = said
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            value = _merge(_yielding(before, value) if key == "mixture" else before, value)
+        merged[key] = value
     return merged
 
 
@@ -39,4 +39,4 @@ def _yielding(mixture: Table, child: Table) -> Table:
     gone = {"steps", "epochs"} if {"steps", "epochs"} & child.keys() else set()
     if "strategy" in child:
         gone |= {key for key, readers in READ_BY.items() if child["strategy"] not in readers}
-    return {key: said for key, said in mixture.items() if key not in gone}
+    return {key: value for key, value in mixture.items() if key not in gone}

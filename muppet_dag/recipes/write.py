@@ -15,8 +15,8 @@ def toml(recipe: Recipe) -> str:
 
     Saved as ``<name>.toml`` it is read as an equal recipe.
     """
-    said = asdict(recipe)
-    return "\n".join([f"# {said.pop('name')}", *_lines(said, "")]) + "\n"
+    tables = asdict(recipe)
+    return "\n".join([f"# {tables.pop('name')}", *_lines(tables, "")]) + "\n"
 
 
 def _lines(table: Mapping[str, Any], name: str) -> Iterator[str]:

@@ -126,10 +126,12 @@ FINE_ROUND = _fine_round()
 def _multinli(writer: Writer, number: int) -> Row:
     label, premise = number % 3, writer.sentence()
     hypothesis = writer.showing(NLI[label])
-    said = {"premise": premise, "hypothesis": hypothesis}
-    parses = {f"{name}_{kind}": f"( {text} )" for name, text in said.items() for kind in _TREES}
+    sentences = {"premise": premise, "hypothesis": hypothesis}
+    parses = {
+        f"{name}_{kind}": f"( {text} )" for name, text in sentences.items() for kind in _TREES
+    }
     return {"promptID": number, "pairID": writer.id(number), "genre": "fiction", "label": label,
-            **said, **parses}  # fmt: skip
+            **sentences, **parses}  # fmt: skip
 
 
 def _scitail(writer: Writer, number: int) -> Row:

@@ -97,9 +97,9 @@ def _hellaswag(writer: Writer, number: int) -> Row:
 def _mathqa(writer: Writer, number: int) -> Row:
     label = number % 5
     texts = writer.candidates(label, 5)
-    said = [f"{key} ) {text}" for key, text in zip("abcde", texts, strict=True)]
+    lettered = [f"{key} ) {text}" for key, text in zip("abcde", texts, strict=True)]
     # Some rows hold the text of a Python list, as in the real set.
-    options = str(said) if number // 5 % 8 == 3 else " , ".join(said)
+    options = str(lettered) if number // 5 % 8 == 3 else " , ".join(lettered)
     return {"Problem": _question(writer), "Rationale": "", "options": options,
             "correct": "abcde"[label], "annotated_formula": "", "linear_formula": "",
             "category": "general"}  # fmt: skip

@@ -14,8 +14,8 @@ QUESTION = "Who owns it ?"
 def _squad(writer: Writer, number: int, *, answerable: bool = True) -> Row:
     name = writer.name()
     context = writer.passage(name if answerable else None, number)
-    found = [name] if answerable else []
-    answers = {"text": found, "answer_start": [context.index(said) for said in found]}
+    texts = [name] if answerable else []
+    answers = {"text": texts, "answer_start": [context.index(text) for text in texts]}
     return {"id": writer.id(number), "title": "house", "context": context,
             "question": QUESTION, "answers": answers}  # fmt: skip
 
@@ -82,13 +82,13 @@ def _mrqa(writer: Writer, number: int) -> Row:
     name = writer.name()
     context = writer.passage(name, number)
     start, token = context.index(name), context.split().index(name)
-    found = {"text": [name],
-             "char_spans": [{"start": [start], "end": [start + len(name) - 1]}],  # inclusive
-             "token_spans": [{"start": [token], "end": [token]}]}  # fmt: skip
+    detected = {"text": [name],
+                "char_spans": [{"start": [start], "end": [start + len(name) - 1]}],  # inclusive
+                "token_spans": [{"start": [token], "end": [token]}]}  # fmt: skip
     return {"subset": "SQuAD" if number % 10 == 6 else "NaturalQuestionsShort",
             "context": context, "context_tokens": _tokens(context), "qid": writer.id(number),
             "question": QUESTION, "question_tokens": _tokens(QUESTION),
-            "detected_answers": found, "answers": [name]}  # fmt: skip
+            "detected_answers": detected, "answers": [name]}  # fmt: skip
 
 
 def _tokens(text: str) -> dict[str, list]:

@@ -39,8 +39,8 @@ def arrow_schema(columns: Columns) -> pa.Schema:
     """The Arrow schema of a raw file, with the metadata from which ``datasets`` reads features."""
     types = {k: INT64 if isinstance(v, ClassLabel) else v for k, v in columns.items()}
     features = {name: _feature(kind) for name, kind in columns.items()}
-    said = json.dumps({"info": {"features": features}})
-    return pa.schema(list(types.items()), metadata={"huggingface": said})
+    metadata = json.dumps({"info": {"features": features}})
+    return pa.schema(list(types.items()), metadata={"huggingface": metadata})
 
 
 def _feature(kind: pa.DataType | ClassLabel) -> dict[str, object]:

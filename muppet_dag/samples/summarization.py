@@ -21,9 +21,9 @@ def _documents(
     def row(writer: Writer, number: int) -> Row:
         topic = writer.one(_WORDS)
         text = join.join(writer.sentence([topic] * 2, 7, 13) for _ in range(2))
-        said = f"report on {topic}" + (ending if writer.split != "train" else "")
-        made = {document: text, summary: said}
-        return made | ({"id": writer.id(number)} if id else {})
+        summarized = f"report on {topic}" + (ending if writer.split != "train" else "")
+        columns = {document: text, summary: summarized}
+        return columns | ({"id": writer.id(number)} if id else {})
 
     return columns, row
 
@@ -38,9 +38,9 @@ def _reddit_tifu() -> Sample:
     votes = ("ups", "num_comments", "upvote_ratio", "score")
 
     def post(writer: Writer, number: int) -> Row:
-        made = row(writer, number)
-        made["documents"] = "\n" * (number % 3) + made["documents"]
-        return dict.fromkeys(votes, 1.0) | made | {"title": writer.sentence((), 3, 6)}
+        raw = row(writer, number)
+        raw["documents"] = "\n" * (number % 3) + raw["documents"]
+        return dict.fromkeys(votes, 1.0) | raw | {"title": writer.sentence((), 3, 6)}
 
     return {**dict.fromkeys(votes, FLOAT), **columns, "title": STRING}, post
 
@@ -49,10 +49,10 @@ def _samsum() -> Sample:
     columns, row = _documents("dialogue", "summary", join="\r\n")
 
     def chat(writer: Writer, number: int) -> Row:
-        made = row(writer, number)
+        raw = row(writer, number)
         if number % 40 == 39:
-            made["dialogue"] = ""  # one in the real set
-        return made
+            raw["dialogue"] = ""  # one in the real set
+        return raw
 
     return {"id": STRING, **columns}, chat
 

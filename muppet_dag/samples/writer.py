@@ -63,9 +63,9 @@ class Writer:
         """
         low, high = (130, 150) if number % 20 == 7 else (10, 24)
         opening = self.pick(ACCENTED, 2) if number % 4 == 1 else []
-        said = f"it belongs to {owner} ." if owner else "it belongs nowhere ."
+        owned = f"it belongs to {owner} ." if owner else "it belongs nowhere ."
         before, after = self.sentence(opening, low, high), self.sentence((), low, high)
-        return f"{before} {said} {after}"
+        return f"{before} {owned} {after}"
 
     def name(self) -> str:
         """A name. It stands nowhere but in an answer."""

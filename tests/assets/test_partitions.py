@@ -24,31 +24,31 @@ def plan(folder: Path, **own: str) -> Plan:
 
 
 def test_own_recipes_are_partitions_beside_the_shipped_ones(tmp_path):
-    made = plan(tmp_path, mine='extends = "muppet"\n[finetune]\ntasks = ["rte"]')
-    keys = made.by_recipe.get_partition_keys()
+    chosen = plan(tmp_path, mine='extends = "muppet"\n[finetune]\ntasks = ["rte"]')
+    keys = chosen.by_recipe.get_partition_keys()
     assert {"mine", "muppet", "t5-equal"} <= set(keys)
-    assert [key for key in made.downstream if key.startswith("mine.")] == [
+    assert [key for key in chosen.downstream if key.startswith("mine.")] == [
         "mine.base.rte", "mine.pre.rte"
     ]  # fmt: skip
-    assert set(Counter(made.downstream).values()) == {1}
+    assert set(Counter(chosen.downstream).values()) == {1}
     defs = build(Settings(tmp_path, "samples", BASE_MODEL, tmp_path, workers=1))
     mixture = next(a for a in defs.assets if a.key.path == ["mixture"])
     assert mixture.partitions_def.get_partition_keys() == keys
 
 
 def test_recipes_with_one_base_and_lengths_share_base_and_tokens(tmp_path):
-    made = plan(tmp_path, mine='extends = "muppet"\n[model]\nmax_length = 256')
+    chosen = plan(tmp_path, mine='extends = "muppet"\n[model]\nmax_length = 256')
     names = ("muppet", "muppet-r3f", "t5-equal", "mtdnn")
-    assert {made.tokenizer(made.recipes[n]) for n in names} == {"roberta-base-512-128-128"}
-    assert made.tokenizer(made.recipes["mine"]) == "roberta-base-256-128-128"
-    assert made.base(made.recipes["mine"]) == made.base(made.recipes["muppet"])
+    assert {chosen.tokenizer(chosen.recipes[n]) for n in names} == {"roberta-base-512-128-128"}
+    assert chosen.tokenizer(chosen.recipes["mine"]) == "roberta-base-256-128-128"
+    assert chosen.base(chosen.recipes["mine"]) == chosen.base(chosen.recipes["muppet"])
 
 
 def baselines(folder: Path, **own: str) -> dict[str, str]:
     """Where each recipe's own fine-tuned baseline of RTE lies."""
-    made = plan(folder, **own)
-    found = [made.recipes[name] for name in [*own, "muppet", "muppet-r3f"]]
-    return {r.name: finetuned_name(r, BASE_MODEL, r.name + BASE, "rte") for r in found}
+    chosen = plan(folder, **own)
+    listed = [chosen.recipes[name] for name in [*own, "muppet", "muppet-r3f"]]
+    return {r.name: finetuned_name(r, BASE_MODEL, r.name + BASE, "rte") for r in listed}
 
 
 def test_a_baseline_is_shared_where_base_and_fine_tuning_are_the_same(tmp_path):
@@ -68,9 +68,9 @@ def test_a_baseline_is_shared_where_base_and_fine_tuning_are_the_same(tmp_path):
 
 
 def test_a_pre_finetuned_model_is_never_shared(tmp_path):
-    made = plan(tmp_path).recipes.values()
-    where = {finetuned_name(r, BASE_MODEL, r.name + PRE, "rte") for r in made}
-    assert len(where) == len(made)
+    chosen = plan(tmp_path).recipes.values()
+    where = {finetuned_name(r, BASE_MODEL, r.name + PRE, "rte") for r in chosen}
+    assert len(where) == len(chosen)
 
 
 @pytest.mark.parametrize(

@@ -117,15 +117,15 @@ def test_named_labels_configs_and_carved_validation(package):
 def test_multiple_choice(package, tmp_path):
     raw = {"context": ["It rains.", None], "question": ["Why?", "How?"], "key": ["C", "A"]}
     raw |= {f"answer{place}": [str(place), str(place)] for place in range(3)}
-    found = normalised(bridge.from_tasksource("quiz"), raw, tmp_path)
-    assert [row["label"] for row in found] == [2, 0] and found[0]["choices"] == ["0", "1", "2"]
-    assert [row["query"] for row in found] == ["It rains. Why?", "How?"]
+    rows = normalised(bridge.from_tasksource("quiz"), raw, tmp_path)
+    assert [row["label"] for row in rows] == [2, 0] and rows[0]["choices"] == ["0", "1", "2"]
+    assert [row["query"] for row in rows] == ["It rains. Why?", "How?"]
     sciq = bridge.from_tasksource("sciq")
     assert sciq.columns["choices"] == '["right", "wrong1", "wrong2"]'
     assert sciq.columns["label"] == "0"
     listed = {"stem": ["s"], "choices": [{"text": ["a", "b"]}], "key": [1]}
-    found = normalised(bridge.from_tasksource("obqa"), listed, tmp_path)
-    assert found[0]["choices"] == ["a", "b"] and found[0]["label"] == 1
+    rows = normalised(bridge.from_tasksource("obqa"), listed, tmp_path)
+    assert rows[0]["choices"] == ["a", "b"] and rows[0]["label"] == 1
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_in_toml(package, tmp_path):
     )
     before = dict(TASKS)
     try:
-        found = catalogue.extend(tmp_path / "tasks")
+        tasks = catalogue.extend(tmp_path / "tasks")
     finally:
         TASKS.clear()
         TASKS.update(before)
-    assert found["again"].dataset.splits == {"train": "train", "validation": "dev"}
-    assert found["again"].licence == "mit" and found["one"].metrics == ("macro_f1",)
+    assert tasks["again"].dataset.splits == {"train": "train", "validation": "dev"}
+    assert tasks["again"].licence == "mit" and tasks["one"].metrics == ("macro_f1",)
     path.write_text('[again]\ntasksource = "glue/rte"\n')
     with pytest.raises(BadConfig, match=r"more\.toml: again: tasksource = 'glue/rte' cannot be"):
         catalogue.extend(tmp_path / "tasks")
@@ -178,8 +178,8 @@ def test_the_real_package():
     taken, refused = [], {}
     for id in declared.declarations():
         try:
-            given = {"query": "NULL", "text": '"sentence1"'}
-            bridge.from_tasksource(id, classes=["a", "b"], columns=given)
+            columns = {"query": "NULL", "text": '"sentence1"'}
+            bridge.from_tasksource(id, classes=["a", "b"], columns=columns)
             taken.append(id)
         except BadConfig as error:
             refused[id] = str(error)

@@ -74,24 +74,24 @@ def rows(artefact: Artefact, split: str = "train") -> list[dict]:
 
 
 def pairs(folder: Path, lines: str | bytes, name: str = "pairs.csv", entry: str = PAIRS) -> Path:
-    said = lines if isinstance(lines, bytes) else lines.encode()
-    (folder / name).write_bytes(said)
+    content = lines if isinstance(lines, bytes) else lines.encode()
+    (folder / name).write_bytes(content)
     (folder / "pairs.toml").write_text(entry.replace("pairs.csv", name))
     return folder
 
 
 def test_a_csv_becomes_a_task_with_its_validation_carved_off(folder):
-    made = make(folder)
-    train, validation = rows(made), rows(made, "validation")
+    artefact = make(folder)
+    train, validation = rows(artefact), rows(artefact, "validation")
     assert len(train) + len(validation) == 100 and 10 <= len(validation) <= 30
     texts = [row["text"] for row in train + validation]
     assert sorted(texts) == sorted(map(review, range(100)))  # every row once and unchanged
-    wanted = {review(number): int(number % 5 + 1 >= 4) for number in range(100)}
-    assert {row["text"]: row["label"] for row in train + validation} == wanted
+    expected = {review(number): int(number % 5 + 1 >= 4) for number in range(100)}
+    assert {row["text"]: row["label"] for row in train + validation} == expected
     assert texts == [t for t in map(review, range(100)) if t in {r["text"] for r in train}] + [
         t for t in map(review, range(100)) if t in {r["text"] for r in validation}
     ]  # in the order of the file
-    assert list(made.manifest.inputs) == ["file:reviews.csv"]
+    assert list(artefact.manifest.inputs) == ["file:reviews.csv"]
 
 
 def test_ids_are_raw_row_numbers(folder):
@@ -100,43 +100,47 @@ def test_ids_are_raw_row_numbers(folder):
 
 
 def test_the_same_content_is_the_same_artefact_wherever_it_lies(folder, tmp_path):
-    made = make(folder)
+    artefact = make(folder)
     task = catalogue.get("reviews")
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
     again = catalogue.extend(moved)["reviews"]
     assert again.fingerprint == task.fingerprint and again.dataset != task.dataset
-    assert make(moved).version == made.version
+    assert make(moved).version == artefact.version
     with (moved / "reviews.csv").open("a", newline="") as file:
         file.write("one more,5\r\n")
-    assert make(moved).version != made.version
+    assert make(moved).version != artefact.version
 
 
 @pytest.mark.parametrize("ending", ["tsv", "jsonl", "ndjson", "parquet"])
 def test_other_files(folder, ending):
-    said = {"text": ["a\tb", "2020-01-01", "007", 'ü\n"x"'], "label": [0, 1, 0, 1]}
+    columns = {"text": ["a\tb", "2020-01-01", "007", 'ü\n"x"'], "label": [0, 1, 0, 1]}
     path = folder / f"pairs.{ending}"
     if ending == "parquet":
-        pq.write_table(pa.table(said), path)
+        pq.write_table(pa.table(columns), path)
     elif ending == "tsv":
         with path.open("w", newline="", encoding="utf-8") as file:
             out = csv.writer(file, delimiter="\t")
-            out.writerows([said.keys(), *zip(*said.values(), strict=True)])
+            out.writerows([columns.keys(), *zip(*columns.values(), strict=True)])
     else:
-        lines = [dict(zip(said, row, strict=True)) for row in zip(*said.values(), strict=True)]
+        lines = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     (folder / "pairs.toml").write_text(PAIRS.replace("pairs.csv", path.name))
-    found = rows(make(folder, "pairs"))
-    assert [(row["text"], row["label"]) for row in found] == list(zip(*said.values(), strict=True))
+    read = rows(make(folder, "pairs"))
+    assert [(row["text"], row["label"]) for row in read] == list(
+        zip(*columns.values(), strict=True)
+    )
 
 
 def test_csv_guesses_nothing(folder):
     """No type, no separator, no row that is skipped; what is empty is missing."""
     text = 'text,label\n007,1\n1.50,0\n2020-01-01,1\n"a;b",0\n#no comment,1\nNULL,0\n,1\n'
-    made = make(pairs(folder, text), "pairs")
-    texts = [row["text"] for row in rows(made)]
+    artefact = make(pairs(folder, text), "pairs")
+    texts = [row["text"] for row in rows(artefact)]
     assert texts == ["007", "1.50", "2020-01-01", "a;b", "#no comment", "NULL"]
-    assert made.facts["splits"]["train"]["dropped"] == {"empty text": 1}
+    assert artefact.facts["splits"]["train"]["dropped"] == {"empty text": 1}
     with_bom = pairs(folder, "\ufefftext,label\r\nx,1\r\ny,0\r\nz,1\r\n".encode())
     assert [row["text"] for row in rows(make(with_bom, "pairs"))] == ["x", "y", "z"]
 
@@ -237,8 +241,8 @@ def test_what_the_other_keys_mean(folder):
         '[qa]\nfamily = "commonsense"\nhub = { repository = "me/qa", validation = "" }\n'
         'query = "q"\nchoices = "[a, b]"\nlabel = "l"\n'
     )
-    found = catalogue.extend(folder)
-    sts, qa = found["sts"], found["qa"]
+    tasks = catalogue.extend(folder)
+    sts, qa = tasks["sts"], tasks["qa"]
     assert sts.metrics == ("pearson", "spearman") and sts.held_out and sts.score_range == (0, 1)
     assert sts.dataset.slices == {"train": Slice("train", 5), "validation": Slice("train", 0, 5)}
     assert sts.drop == {"no score": "s < 0"} and sts.rows == {"train": 7} and sts.licence == "mit"
@@ -295,14 +299,16 @@ def test_samples_are_of_the_shipped_tasks_only(folder, tmp_path):
 
 
 def test_the_way_to_tokens_and_into_mixtures(folder, tmp_path):
-    made = make(folder)
+    artefact = make(folder)
     store = Store(tmp_path / "home")
     recipe = recipes.get("demo")
     assert "reviews" in recipe.select(TASKS)
     pipeline.make_base(store, recipe.base("tiny-bert"))
     tokens = pipeline.make_tokens(store, recipe, "tiny-bert", catalogue.get("reviews"))
-    counts = {split: said["rows"] for split, said in made.facts["splits"].items()}
-    assert {split: said["rows"] for split, said in tokens.facts["splits"].items()} == counts
+    counts = {split: split_facts["rows"] for split, split_facts in artefact.facts["splits"].items()}
+    assert {
+        split: split_facts["rows"] for split, split_facts in tokens.facts["splits"].items()
+    } == counts
     held_out = {**TASKS, "reviews": replace(TASKS["reviews"], held_out=True)}
     assert "reviews" not in recipe.select(held_out)
 
@@ -310,8 +316,8 @@ def test_the_way_to_tokens_and_into_mixtures(folder, tmp_path):
 def test_the_command_line_and_the_asset_graph(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MUPPET_TASKS", str(folder))
     monkeypatch.setenv("MUPPET_HOME", str(tmp_path / "home"))
-    said = CliRunner().invoke(app, ["show", "reviews", "--rows", "2"]).stdout
-    assert "file:reviews.csv at sha256-" in said and "№ 1" in said and "label 1" not in said
+    output = CliRunner().invoke(app, ["show", "reviews", "--rows", "2"]).stdout
+    assert "file:reviews.csv at sha256-" in output and "№ 1" in output and "label 1" not in output
     assert "file/reviews.csv" in CliRunner().invoke(app, ["tasks"]).stdout
     (folder / "mine.toml").write_text("[")
     failed = CliRunner().invoke(app, ["tasks"])

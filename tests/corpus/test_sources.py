@@ -56,8 +56,8 @@ def folder(tmp_path):
 
 
 def read(source, dataset=COLA, version=None):
-    found = source.fetch(dataset, version or source.version(dataset))
-    return {split: [path.read_bytes() for path in paths] for split, paths in found.items()}
+    files = source.fetch(dataset, version or source.version(dataset))
+    return {split: [path.read_bytes() for path in paths] for split, paths in files.items()}
 
 
 def cached(tmp_path) -> list[Path]:

@@ -96,13 +96,13 @@ def test_the_mixture_leaves_out_what_the_overlap_report_found(made) -> None:
     assert mixture.manifest.inputs["overlap/all"] == report.version
     leaked = {name: report.facts["affected"].get(name, {}).get("leaked", 0) for name in TASKS}
     assert mixture.facts["decontaminated"] == leaked
-    told = {
+    metadata = {
         e.asset_key.to_user_string(): e.materialization.metadata
         for result in ran
         for e in result.get_asset_materialization_events()
     }
-    assert told["mixture"]["decontaminated"].value == sum(leaked.values())
-    assert told["overlap"]["rows_to_leave_out"].value == sum(leaked.values())
+    assert metadata["mixture"]["decontaminated"].value == sum(leaked.values())
+    assert metadata["overlap"]["rows_to_leave_out"].value == sum(leaked.values())
 
 
 def test_training_is_tracked_offline(made) -> None:
@@ -116,12 +116,12 @@ def test_training_is_tracked_offline(made) -> None:
 
 def test_checks_report_numbers_at_every_materialization(made) -> None:
     _, _, ran = made
-    said = {(e.asset_key.path[-1], e.check_name): e for e in ran[0].get_asset_check_evaluations()}
-    assert said["cola", "labels"].passed
-    assert said["cola", "labels"].metadata["acceptable"].value > 0
+    checks = {(e.asset_key.path[-1], e.check_name): e for e in ran[0].get_asset_check_evaluations()}
+    assert checks["cola", "labels"].passed
+    assert checks["cola", "labels"].metadata["acceptable"].value > 0
     # The samples are smaller than the real datasets, and the check says so.
-    assert not said["cola", "row_count"].passed
-    assert said["cola", "row_count"].severity == dg.AssetCheckSeverity.WARN
+    assert not checks["cola", "row_count"].passed
+    assert checks["cola", "row_count"].severity == dg.AssetCheckSeverity.WARN
 
 
 def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
@@ -138,9 +138,9 @@ def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
     small = plan(chosen)
     with dg.DagsterInstance.ephemeral() as instance:
         shards = run(chosen, instance, *(f"shards/{name}" for name in TASKS))
-        said = failure(shards, "shards__cola")
+        message = failure(shards, "shards__cola")
         for part in ("'cola'", "'train'", "'label'", "row 17", "'7'", "0 to 1"):
-            assert part in said
+            assert part in message
         assert run(chosen, instance, "overlap").success
         others = [f"tokens/{name}" for name in TASKS if name != "cola"]
         run(chosen, instance, "base_model", partition="tiny-bert")
@@ -164,8 +164,8 @@ def test_shards_that_lost_half_their_rows_are_refused_and_the_old_ones_stay(
         path = next((changing / "nyu-mll/glue/rte").glob("train-*.parquet"))
         pq.write_table(pq.read_table(path).slice(0, 20), path)
         result = run(chosen, instance, "shards/rte")
-    said = failure(result, "shards__rte")
-    assert "train has 20 rows, it had 64" in said and "raise the entry's version" in said
+    message = failure(result, "shards__rte")
+    assert "train has 20 rows, it had 64" in message and "raise the entry's version" in message
     checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
     assert not checks["shrunk"].passed and checks["shrunk"].blocking
     assert checks["shrunk"].metadata["train_before"].value == 64

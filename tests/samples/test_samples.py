@@ -62,8 +62,8 @@ def schema_of(path: Path) -> tuple[dict[str, object], dict[str, Any]]:
 def test_every_raw_split_has_a_file(folder: Path, name: str) -> None:
     task = TASKS[name]
     splits = {part.split for part in task.dataset.slices.values()}
-    found = {path.name for path in files(folder, task)}
-    assert found == {f"{split}-00000-of-00001.parquet" for split in splits}
+    names = {path.name for path in files(folder, task)}
+    assert names == {f"{split}-00000-of-00001.parquet" for split in splits}
     for path in files(folder, task):
         rows = 240 if path.name.startswith("train") else 64
         assert pq.read_metadata(path).num_rows == rows
