@@ -43,9 +43,9 @@ def main() -> None:
     """Write files, measure, print two tables and a JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=500_000, help="token rows in all")
-    said = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        facts, _ = fresh(write, Path(folder), said.rows)
+        facts, _ = fresh(write, Path(folder), args.rows)
         rounds, _ = fresh(ours, Path(folder))
         peers = {kind: fresh(peer, Path(folder), kind)[0] for kind in FORMATS}
         seconds = {step: fresh(seek, Path(folder), step)[0] for step in LATE}
@@ -72,11 +72,11 @@ def report(
         ],
     )
     show(("first step", "ms"), [(f"{s:,}", f"{1e3 * each:.1f}") for s, each in seconds.items()])
-    said = {
+    results = {
         "tokens_per_second": round(speed.wall), "seek_seconds": round(seconds[max(LATE)], 4),
         "tokens_per_core_second": round(speed.core), "ratio": round(speed.core / best.core, 1),
     }  # fmt: skip
-    print(json.dumps(said))
+    print(json.dumps(results))
 
 
 class Speed(NamedTuple):
@@ -150,11 +150,11 @@ def seek(folder: Path, step: int) -> float:
     _one_core()
     tokens = _tokens(folder)
     watch = Watch()
-    found = next(iter(Loader(folder / "long", tokens, start=step)))
-    tensors = [batch.tensors() for each in found.passes for _, batch in each.slots]
+    step_read = next(iter(Loader(folder / "long", tokens, start=step)))
+    tensors = [batch.tensors() for each in step_read.passes for _, batch in each.slots]
     seconds = watch.seconds()
-    if found.number != step or len(tensors) != SLOTS:
-        raise AssertionError(f"step {step} was asked for, {found.number} was found")
+    if step_read.number != step or len(tensors) != SLOTS:
+        raise AssertionError(f"step {step} was asked for, {step_read.number} was found")
     return seconds
 
 

@@ -42,13 +42,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=4_100_000, help="training rows in all")
     parser.add_argument("--most", type=int, default=100_000_000, help="rows of the largest mixture")
-    said = parser.parse_args()
-    ours, peak = fresh(build, said.rows, RUNS)
-    lines = [("muppet-dag", said.rows, ours, peak)]
-    peers = {name: fresh(mix, name, said.rows) for name in PEERS}
-    lines += [(name, said.rows, seconds, peak) for name, (seconds, peak) in peers.items()]
+    args = parser.parse_args()
+    ours, peak = fresh(build, args.rows, RUNS)
+    lines = [("muppet-dag", args.rows, ours, peak)]
+    peers = {name: fresh(mix, name, args.rows) for name in PEERS}
+    lines += [(name, args.rows, seconds, peak) for name, (seconds, peak) in peers.items()]
     for part in (10, 2, 1):
-        lines.append(("muppet-dag", said.most // part, *fresh(build, said.most // part, 1)))
+        lines.append(("muppet-dag", args.most // part, *fresh(build, args.most // part, 1)))
     show(
         ("", "rows", "seconds", "µs/row", "peak MB", "ours is"),
         [
@@ -58,7 +58,7 @@ def main() -> None:
         ],
     )  # fmt: skip
     print(json.dumps({
-        "rows": said.rows,
+        "rows": args.rows,
         "seconds": round(ours, 3),
         "peer_seconds": {name: round(seconds, 3) for name, (seconds, _) in peers.items()},
         "seconds_100m": round(lines[-1][2], 2),

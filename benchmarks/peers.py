@@ -23,7 +23,7 @@ class Counter:
     """Counts useful tokens, computed tokens and rows of steps, until the time is up."""
 
     def __init__(self, seconds: float, least: int = 1) -> None:
-        self.wanted, self.least = seconds, least
+        self.budget, self.least = seconds, least
         self.start()
 
     def start(self) -> None:
@@ -39,9 +39,9 @@ class Counter:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.started
-        return self.seconds >= self.wanted and self.steps % self.least == 0
+        return self.seconds >= self.budget and self.steps % self.least == 0
 
-    def said(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What was counted, and useful tokens a second as ``speed``."""
         return {
             "speed": self.tokens / self.seconds, "share": self.tokens / self.computed,
@@ -98,7 +98,7 @@ def train(folder: Path, rows: Rows, seconds: float, order: str, seed: int) -> di
     trainer = kind(model=model, args=arguments, train_dataset=dataset, data_collator=collator)
     trainer.add_callback(Counting(counter, model))
     trainer.train()
-    return counter.said()
+    return counter.metrics()
 
 
 class Counting(transformers.TrainerCallback):

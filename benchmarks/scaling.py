@@ -34,11 +34,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="steps that are timed")
     parser.add_argument("--slots", type=int, default=2, help="slots of 4,096 tokens in a step")
     parser.add_argument("--sharding", choices=("none", "fsdp"), default="none")
-    said = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = {
-            workers: fresh(run, Path(folder) / str(workers), workers, said)[0]
-            for workers in (1, said.workers)
+            workers: fresh(run, Path(folder) / str(workers), workers, args)[0]
+            for workers in (1, args.workers)
         }
     one, many = runs.values()
     show(
@@ -52,20 +52,20 @@ def main() -> None:
     speedup = many["tokens_per_second"] / one["tokens_per_second"]
     print(json.dumps({
         "tokens_per_second": {str(n): round(m["tokens_per_second"], 1) for n, m in runs.items()},
-        "speedup": round(speedup, 3), "efficiency": round(speedup / said.workers, 3),
+        "speedup": round(speedup, 3), "efficiency": round(speedup / args.workers, 3),
         "communication_share": round(many["communication"] / many["step"], 4),
     }))  # fmt: skip
 
 
-def run(folder: Path, workers: int, said: argparse.Namespace) -> dict[str, float]:
+def run(folder: Path, workers: int, args: argparse.Namespace) -> dict[str, float]:
     """Train with so many workers; means over the timed steps, times in milliseconds."""
     from muppet_dag.training.launch import command
 
     # Two parts of the run: the first one allocates and is not counted.
     rows = synthetic(
-        folder, model_of("minilm", folder / "base"), total=200 * said.steps * said.slots
+        folder, model_of("minilm", folder / "base"), total=200 * args.steps * args.slots
     )
-    job = write_job(folder, rows, said)
+    job = write_job(folder, rows, args)
     # One thread a worker, so that both runs have as much of the machine for each of them.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command([job], workers), env=environment, check=True, capture_output=True)
@@ -77,17 +77,17 @@ def run(folder: Path, workers: int, said: argparse.Namespace) -> dict[str, float
     return values | {"tokens_per_second": fmean(line["train/tokens_per_second"] for line in timed)}
 
 
-def write_job(folder: Path, rows: Rows, said: argparse.Namespace) -> Path:
+def write_job(folder: Path, rows: Rows, args: argparse.Namespace) -> Path:
     """A job file over a mixture of the rows: two steps to warm up, then those that are timed."""
     from muppet_dag.mixture import index
     from muppet_dag.training.job import Job
 
     mixture = MixtureSection(
-        slot_tokens=4096, slot_rows=256, slots_per_step=said.slots, steps=2 + said.steps
+        slot_tokens=4096, slot_rows=256, slots_per_step=args.slots, steps=2 + args.steps
     )
     sizes = {task.name: index.Sizes.read(Path(task.tokens)) for task in rows.tasks}
     index.build(sizes, mixture, SEED, folder)
-    training = TrainingSection(log_every=2, sharding=said.sharding, validate_every=10**9)
+    training = TrainingSection(log_every=2, sharding=args.sharding, validate_every=10**9)
     job = Job(
         name="scaling", init=str(rows.model), init_hash="", mixture=str(folder), mixture_hash="",
         tasks=rows.tasks, training=training, seed=SEED, output=str(folder),

@@ -53,17 +53,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=60_000, help="training rows in all")
     parser.add_argument("--seconds", type=float, default=60, help="at least, for each contestant")
     parser.add_argument("--profile", action="store_true", help="of ours, and nothing else")
-    said = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        if said.data:
-            rows = real(home, said.data, said.model, total=said.rows)
+        if args.data:
+            rows = real(home, args.data, args.model, total=args.rows)
         else:
-            rows = synthetic(home, model_of("minilm", home / "model"), total=said.rows)
-        if said.profile:
+            rows = synthetic(home, model_of("minilm", home / "model"), total=args.rows)
+        if args.profile:
             return profile(home / "profile", rows)
-        cpu = contest(home, rows, said.seconds)
-        print(json.dumps({"useful_tokens_per_second": cpu, **on_gpu(home, said.seconds)}))
+        cpu = contest(home, rows, args.seconds)
+        print(json.dumps({"useful_tokens_per_second": cpu, **on_gpu(home, args.seconds)}))
 
 
 def contest(home: Path, rows: Rows, seconds: float) -> dict[str, float]:
@@ -92,19 +92,19 @@ def on_gpu(home: Path, seconds: float) -> dict[str, dict]:
 
     if not torch.cuda.is_available():
         return {}
-    found = {}
+    speeds = {}
     for name in ("roberta-base", "roberta-large"):
         rows = synthetic(home / name, model_of(name, home / name / "model"), total=200_000)
-        found[name] = fresh(ours, home / name / "job", rows, seconds, GPU_MIXTURE)[0]
+        speeds[name] = fresh(ours, home / name / "job", rows, seconds, GPU_MIXTURE)[0]
     show(
         (torch.cuda.get_device_name(), "useful tokens/s", "rows/s", "FLOPs utilisation", "epoch h"),
         [
             (name, f"{s['speed']:,.0f}", f"{s['rows'] / s['seconds']:,.0f}",
              f"{s['utilisation']:.1%}", f"{PAPER_ROWS / s['rows'] * s['seconds'] / 3600:.1f}")
-            for name, s in found.items()
+            for name, s in speeds.items()
         ],
     )  # fmt: skip
-    return {"gpu": found}
+    return {"gpu": speeds}
 
 
 def theirs(folder: Path, rows: Rows, seconds: float, order: str) -> dict[str, float]:
@@ -127,7 +127,7 @@ def ours(folder: Path, rows: Rows, seconds: float, mixture: MixtureSection) -> d
         if counter.add(sum(b.tokens for b in batches), computed, sum(len(b.rows) for b in batches)):
             break
     values = trainer.progress.take()
-    return {**counter.said(), "utilisation": values.get("train/flops_utilisation", float("nan"))}
+    return {**counter.metrics(), "utilisation": values.get("train/flops_utilisation", float("nan"))}
 
 
 def profile(folder: Path, rows: Rows) -> None:

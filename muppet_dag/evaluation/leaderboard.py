@@ -126,8 +126,8 @@ def _write_duckdb(tables: dict[str, pa.Table], path: Path) -> None:
     path.unlink(missing_ok=True)
     with duckdb.connect(str(path)) as connection:
         for name, table in tables.items():
-            connection.register("given", table)
-            connection.execute(f"create table {name} as from given")
+            connection.register("arrow", table)
+            connection.execute(f"create table {name} as from arrow")
 
 
 HEADINGS = ("recipe", "task", "metric", "base", "pre-finetuned", "gain", "seeds", "rows")

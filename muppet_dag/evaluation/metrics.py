@@ -119,11 +119,11 @@ def _squad(
     from torchmetrics.functional.text import squad
 
     accepted = [[text for text in texts if text.strip()] or [""] for texts in gold]
-    found = squad(
+    values = squad(
         [{"id": str(i), "prediction_text": text} for i, text in enumerate(predicted)],
         [{"id": str(i), "answers": {"text": texts}} for i, texts in enumerate(accepted)],
     )
-    return {name: float(found[name]) / 100 for name in metrics}
+    return {name: float(values[name]) / 100 for name in metrics}
 
 
 def _rouge(

@@ -50,8 +50,8 @@ def predict(
     examples = chosen(int(example.max()) + 1, rows)
     gold = _Gold(task, split, examples)
     run = _Run(model, task, tokens, device, gold, tokenizer, beams)
-    wanted = np.flatnonzero(np.isin(example, examples))
-    batches = _batches(task, tokens, wanted, batch_tokens, before_batch)
+    token_rows = np.flatnonzero(np.isin(example, examples))
+    batches = _batches(task, tokens, token_rows, batch_tokens, before_batch)
     training = model.training
     model.eval()
     try:
@@ -137,11 +137,11 @@ def _candidates(run: _Run, batches: Iterator[Batch]) -> dict[int, int]:
     return _each(batches, best)
 
 
-def _each(batches: Iterator[Batch], say: Callable[[Batch], Tensor]) -> dict[int, Any]:
+def _each(batches: Iterator[Batch], values_of: Callable[[Batch], Tensor]) -> dict[int, Any]:
     """One value per row, by example."""
     out: dict[int, Any] = {}
     for batch in batches:
-        out.update(zip(batch.examples.tolist(), say(batch).tolist(), strict=True))
+        out.update(zip(batch.examples.tolist(), values_of(batch).tolist(), strict=True))
     return out
 
 
@@ -160,8 +160,8 @@ def _spans(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
             none = float(masked[row, 0].sum())
             null[example] = min(none, null.get(example, none))
             text = run.gold.texts[example]
-            found = _best_span(masked[row], batch.passage[row], offsets[row], text)
-            best[example] = max(best.get(example, found), found, key=lambda each: each[0])
+            span = _best_span(masked[row], batch.passage[row], offsets[row], text)
+            best[example] = max(best.get(example, span), span, key=lambda each: each[0])
     if not run.task.unanswerable:
         return {example: text for example, (_, text) in best.items()}
     return {e: "" if null[e] > score else text for e, (score, text) in best.items()}

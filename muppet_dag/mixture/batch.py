@@ -69,8 +69,8 @@ class Batch:
             return self.pinned
         import torch
 
-        made = {name: torch.from_numpy(getattr(self, name)) for name in INPUTS}
-        return {name: tensor.pin_memory() for name, tensor in made.items()} if pin else made
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in INPUTS}
+        return {name: tensor.pin_memory() for name, tensor in tensors.items()} if pin else tensors
 
     def split(self, rows: Sequence[int]) -> list[Batch]:
         """The batch in parts of so many rows each; their arrays share this one's memory."""

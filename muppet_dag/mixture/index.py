@@ -79,25 +79,25 @@ def _in_order(
     """
     pool = np.array([stream.pool for stream in streams])
     goal = shares([stream.name for stream in streams], pool, spec) * pool.sum()
-    given, rounds, begins, steps = np.zeros(len(pool), np.int64), [], [], 0
+    taken, rounds, begins, steps = np.zeros(len(pool), np.int64), [], [], 0
     # A step is whole when the next one has begun.
     while len(rounds) < spec.epochs if spec.steps is None else steps <= spec.steps:
         number = len(rounds) + 1
         amounts = np.rint(goal * number).astype(np.int64)
         until = np.array([s.reach(int(n)) for s, n in zip(streams, amounts, strict=True)])
-        task, begin = arrange(until - given, spec, int(given.sum()), key, number)
-        rounds.append(_next(streams, task, given, until))
+        task, begin = arrange(until - taken, spec, int(taken.sum()), key, number)
+        rounds.append(_next(streams, task, taken, until))
         begins.append(begin)
-        given, steps = until, steps + int(begin.sum())
+        taken, steps = until, steps + int(begin.sum())
     return _steps(np.concatenate(rounds), np.concatenate(begins), spec.steps)
 
 
 def _next(
-    streams: Sequence[Stream], task: np.ndarray, given: np.ndarray, until: np.ndarray
+    streams: Sequence[Stream], task: np.ndarray, taken: np.ndarray, until: np.ndarray
 ) -> np.ndarray:
     """The streams' next slots in an order of tasks: the k-th of a task is its k-th."""
     slots = np.empty(len(task), SLOT)
-    parts = [s.slots[a:b] for s, a, b in zip(streams, given, until, strict=True)]
+    parts = [s.slots[a:b] for s, a, b in zip(streams, taken, until, strict=True)]
     slots[np.argsort(task, kind="stable")] = np.concatenate(parts)
     return slots
 

@@ -56,8 +56,8 @@ class Stream:
         return np.concatenate([np.zeros(0, np.int32), *rows])
 
     def _extend(self, epochs: int) -> None:
-        wanted = range(self.epochs, self.epochs + epochs)
-        rows, slots = cut(self.name, self.sizes, self.spec, self.seed, wanted)
+        numbers = range(self.epochs, self.epochs + epochs)
+        rows, slots = cut(self.name, self.sizes, self.spec, self.seed, numbers)
         slots["task"] = self.number
         slots["start"] += sum(map(len, self._rows))
         self._rows.append(rows)
@@ -113,14 +113,14 @@ def _cut_block(
     sequences = sizes.sequences[mine]
     _check_fits(name, sizes, mine, width * sequences + target, spec)
     before = np.append(0, np.cumsum(sequences, dtype=np.int64))
-    tallest, found = _tallest(target, spec.slot_rows), []
+    tallest, parts = _tallest(target, spec.slot_rows), []
     at, end = bounds[:-1], bounds[1:]
     while len(at):
         count, padded = _fill(at, end, width, before, tallest, spec)
-        found.append((at, count, padded))
+        parts.append((at, count, padded))
         going = at + count < end
         at, end = (at + count)[going], end[going]
-    start, count, padded = (np.concatenate(part) for part in zip(*found, strict=True))
+    start, count, padded = (np.concatenate(part) for part in zip(*parts, strict=True))
     slots = np.zeros(len(start), SLOT)
     slots["start"], slots["rows"], slots["padded"] = start, count, padded
     slots["width"] = width[start + count - 1]

@@ -68,16 +68,16 @@ class Recipe(Section):
     def select(self, catalogue: Mapping[str, Mixable]) -> list[str]:
         """Names of the tasks to mix, sorted. BadConfig for a task that is unknown, held out, or
         not to be trained in this way; all of them at once."""
-        if said := list(self._strangers(catalogue)):
-            raise BadConfig(f"recipe {self.name!r}: " + "; ".join(said))
+        if problems := list(self._misnamed(catalogue)):
+            raise BadConfig(f"recipe {self.name!r}: " + "; ".join(problems))
         mixable = {name: task for name, task in catalogue.items() if not task.held_out}
         families = {name for name, task in mixable.items() if task.family in self.tasks.families}
         chosen = (families | set(self.tasks.include)) - set(self.tasks.exclude)
-        if said := list(self._untrainable(catalogue, chosen)):
-            raise BadConfig(f"recipe {self.name!r}: " + "; ".join(said))
+        if problems := list(self._untrainable(catalogue, chosen)):
+            raise BadConfig(f"recipe {self.name!r}: " + "; ".join(problems))
         return sorted(chosen)
 
-    def _strangers(self, catalogue: Mapping[str, Mixable]) -> Iterator[str]:
+    def _misnamed(self, catalogue: Mapping[str, Mixable]) -> Iterator[str]:
         """Tasks that a list names and that the catalogue lacks, or holds out of every mixture."""
         named = {
             "tasks.include": self.tasks.include,

@@ -25,8 +25,8 @@ class Section:
     fraction: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if said := list(self.problems()):
-            raise ValueError("; ".join(said))
+        if problems := list(self.problems()):
+            raise ValueError("; ".join(problems))
 
     def problems(self) -> Iterator[str]:
         """All that is wrong with the values, one sentence each; sections add their own."""

@@ -80,15 +80,15 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
 
 def _predict(job: Job, folder: Path, path: Path, group: Group) -> None:
     """Predict with the saved model, read back from disk: what is scored is what is kept."""
-    wanted = job.predict
+    prediction = job.predict
     model = load(folder, saved_heads(folder)).to(group.device)
-    task = next(task for task in job.tasks if task.name == wanted.task)
-    made = predict(
-        model, task, wanted.split, rows=wanted.rows, device=group.device,
-        tokenizer=folder, beams=wanted.beams,
+    task = next(task for task in job.tasks if task.name == prediction.task)
+    predictions = predict(
+        model, task, prediction.split, rows=prediction.rows, device=group.device,
+        tokenizer=folder, beams=prediction.beams,
     )  # fmt: skip
     scratch = path.with_name(".predictions.arrow")
-    made.write(scratch)
+    predictions.write(scratch)
     scratch.rename(path)
 
 

@@ -4,7 +4,7 @@ All the rest of a run's state is a function of the step: the place in the data (
 learning rate (the schedule), the dropout noise (seeded by step and slot).
 
     checkpoints/step-00001000/shard-00001-….safetensors   each worker's part, named tensors
-                              state.json                  step, fingerprint, file hashes, ``said``
+                              state.json                  step, fingerprint, file hashes, progress
     checkpoints/best.json                                 the step whose weights were best
 
 Tensors go through torch.distributed.checkpoint in its safetensors format, which says where each
@@ -69,16 +69,16 @@ class Checkpoints:
         step: int,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        said: Mapping[str, Any],
+        progress: Mapping[str, Any],
         ema: Ema | None = None,
     ) -> None:
-        """Save the state before ``step`` (that many steps were taken); ``said`` must be JSON.
+        """Save the state before ``step`` (that many steps were taken); ``progress`` must be JSON.
 
         Every worker must call it. A save that still goes on is waited for, and its error raised.
         """
         self.wait()
         tensors = {**weights(model, ema), **optimizer_state(model, optimizer)}
-        state = {"step": step, "fingerprint": self.fingerprint, "said": dict(said)}
+        state = {"step": step, "fingerprint": self.fingerprint, "said": dict(progress)}
         if self.training.async_checkpoints:
             staged = self._stager.stage(tensors)
             self._writing = self._thread.submit(self._write, staged, state)
@@ -95,7 +95,7 @@ class Checkpoints:
         """The checkpoint of ``step`` is the best so far: keep it whatever comes, until another is.
 
         Before or after its ``save``. A run that is killed between the two says it again: it takes
-        the same steps, or finds in what was ``said`` that its last was the best.
+        the same steps, or finds in its ``progress`` that its last was the best.
         """
         if self.group.rank == 0:
             write_atomic(self.folder / _BEST, json.dumps({"step": step}))
@@ -113,7 +113,7 @@ class Checkpoints:
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, ema: Ema | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """Load the newest checkpoint: the step to go on from and what was ``said``; (0, {}) if
+        """Load the newest checkpoint: the step to go on from and its ``progress``; (0, {}) if
         there is none.
 
         MuppetError if it is damaged, or of another mixture, model, seed or setting.
@@ -164,8 +164,8 @@ class Checkpoints:
         """Put a written checkpoint in its place, for good, and remove those that are not kept."""
         files = {p.name: hub.file_hash(p) for p in sorted(scratch.glob("*.safetensors"))}
         state = {**state, "files": files}
-        said = {**state, "digest": digest(state)}
-        write_atomic(scratch / _STATE, json.dumps(said, indent=1))
+        state = {**state, "digest": digest(state)}
+        write_atomic(scratch / _STATE, json.dumps(state, indent=1))
         _sync(scratch)
         self._remove(path)
         os.rename(scratch, path)
@@ -199,8 +199,8 @@ class Checkpoints:
                 "to start anew."
             )
         files = sorted(state["files"].items())
-        for name, wanted in files[self.group.rank :: self.group.world]:
-            if not (path / name).is_file() or hub.file_hash(path / name) != wanted:
+        for name, sha256 in files[self.group.rank :: self.group.world]:
+            if not (path / name).is_file() or hub.file_hash(path / name) != sha256:
                 raise _damaged(path / name)
         return state
 

@@ -77,9 +77,9 @@ class Engine:
         torch.manual_seed(_seed(self.job.seed, step, slots[0][0]))
         inputs = [(self.heads[batch.task].name, batch.tensors()) for _, batch in slots]
         with self.autocast():
-            found = self.model.losses(inputs, self.settings)
+            by_slot = self.model.losses(inputs, self.settings)
         scaled = self.settings.loss_scaling
-        return [(losses.scale(loss, n) if scaled else loss).mean() for loss, n in found]
+        return [(losses.scale(loss, n) if scaled else loss).mean() for loss, n in by_slot]
 
     def nonfinite_gradients(self) -> list[str]:
         """Parameters whose gradient (of sharded ones, this worker's part) is not finite."""

@@ -53,9 +53,9 @@ class Guard:
         """What a checkpoint keeps of it."""
         return {"skipped": self.skipped, "in_a_row": self.in_a_row}
 
-    def restore(self, said: dict[str, int]) -> None:
+    def restore(self, state: dict[str, int]) -> None:
         """Go on from what ``state`` gave."""
-        self.skipped, self.in_a_row = said["skipped"], said["in_a_row"]
+        self.skipped, self.in_a_row = state["skipped"], state["in_a_row"]
 
     def taken(self) -> None:
         """A step went well."""
@@ -71,30 +71,30 @@ class Guard:
         """
         bad = self.engine.nonfinite_gradients()
         slots = [slot for each in step.passes if each.counts for slot in each.slots]
-        told = [(*slot, float(loss)) for slot, loss in zip(slots, losses, strict=True)]
-        found = [each for each in told if not math.isfinite(each[2])]
-        if not self.group.any(bool(found)) and not self.engine.sharded:
+        computed = [(*slot, float(loss)) for slot, loss in zip(slots, losses, strict=True)]
+        failing = [each for each in computed if not math.isfinite(each[2])]
+        if not self.group.any(bool(failing)) and not self.engine.sharded:
             alone = {n: self.engine.nonfinite_alone(step.number, n, batch) for n, batch in slots}
-            found = [each for each in told if alone[each[0]]]
+            failing = [each for each in computed if alone[each[0]]]
             bad = list(dict.fromkeys(name for names in alone.values() for name in names))
-        culprits = [Culprit(n, batch.task, batch.rows.tolist(), str(x)) for n, batch, x in found]
+        culprits = [Culprit(n, batch.task, batch.rows.tolist(), str(x)) for n, batch, x in failing]
         path, slots, bad = self._write(step.number, culprits, bad)
-        return self._count(f"step {step.number}: {_words(slots, bad)}; {path.name} has it all")
+        return self._count(f"step {step.number}: {_describe(slots, bad)}; {path.name} has it all")
 
-    def _count(self, said: str) -> str:
+    def _count(self, message: str) -> str:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if self.settings.on_nonfinite == "stop":
             raise MuppetError(
-                f"{said}. Lower training.learning_rate or set training.clip_norm, look at these "
+                f"{message}. Lower training.learning_rate or set training.clip_norm, look at these "
                 'rows, or let such steps pass with training.on_nonfinite = "skip".'
             )
         if self.in_a_row > self.settings.max_skipped:
             raise MuppetError(
-                f"{said}. These are {self.in_a_row} steps in a row, and training.max_skipped is "
+                f"{message}. These are {self.in_a_row} steps in a row, and training.max_skipped is "
                 f"{self.settings.max_skipped}: the weights themselves may be spoilt. Lower "
                 "training.learning_rate and start anew."
             )
-        return f"{said}; the step is skipped"
+        return f"{message}; the step is skipped"
 
     def _write(
         self, step: int, culprits: list[Culprit], bad: list[str]
@@ -105,10 +105,10 @@ class Guard:
         mine = {"slots": [asdict(each) for each in culprits], "parameters": bad}
         write_atomic(parts[self.group.rank], json.dumps(mine))
         self.group.barrier()
-        said = [json.loads(part.read_text()) for part in parts]
+        written = [json.loads(part.read_text()) for part in parts]
         self.group.barrier()  # all have read
-        slots = sorted((s for part in said for s in part["slots"]), key=lambda each: each["slot"])
-        bad = list(dict.fromkeys(name for part in said for name in part["parameters"]))
+        slots = sorted((s for part in written for s in part["slots"]), key=lambda s: s["slot"])
+        bad = list(dict.fromkeys(name for part in written for name in part["parameters"]))
         if self.group.rank == 0:
             whole = {"step": step, "slots": slots, "parameters": bad}
             write_atomic(path, json.dumps(whole, indent=1))
@@ -117,7 +117,7 @@ class Guard:
         return path, slots, bad
 
 
-def _words(slots: Sequence[dict[str, Any]], bad: Sequence[str]) -> str:
+def _describe(slots: Sequence[dict[str, Any]], bad: Sequence[str]) -> str:
     """The worst in one clause: the losses, or the tasks that the gradient comes from."""
     shown = [
         f"the loss of task {each['task']!r} is {each['loss']} (slot {each['slot']}, token rows "
@@ -153,17 +153,17 @@ def memory(step: int, slots: Slots) -> Iterator[None]:
         ) from error
 
 
-def runaways(values: Mapping[str, float], told: set[str]) -> list[str]:
+def runaways(values: Mapping[str, float], warned: set[str]) -> list[str]:
     """A warning for each task whose mean scaled loss is far above chance.
 
-    ``values`` as they are reported; a task that is in ``told`` was warned of before, and is
+    ``values`` as they are reported; a task that is in ``warned`` was warned of before, and is
     forgotten there once it has come back.
     """
     name = "train/loss/"
     losses = {key.removeprefix(name): v for key, v in values.items() if key.startswith(name)}
-    fresh = sorted(task for task, loss in losses.items() if loss > RUNAWAY and task not in told)
-    told -= {task for task, loss in losses.items() if loss <= RUNAWAY}
-    told.update(fresh)
+    fresh = sorted(task for task, loss in losses.items() if loss > RUNAWAY and task not in warned)
+    warned -= {task for task, loss in losses.items() if loss <= RUNAWAY}
+    warned.update(fresh)
     return [
         f"the loss of task {task!r} is {losses[task]:.3g} times what guessing gives: lower "
         "training.learning_rate, or look at its rows"

@@ -48,8 +48,8 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """Hash of what decides the weights; a checkpoint of another job refuses to load."""
-        said = asdict(self)
-        decides = {key: said[key] for key in ("init_hash", "mixture_hash", "seed")}
+        fields = asdict(self)
+        decides = {key: fields[key] for key in ("init_hash", "mixture_hash", "seed")}
         heads = [asdict(task.head) for task in self.tasks]
         return digest({**decides, "training": self.training.decides, "heads": heads})
 
@@ -60,15 +60,15 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> Job:
         """Read what ``write`` wrote."""
-        said = json.loads(Path(path).read_text())
-        said["tasks"] = tuple(_task_files(task) for task in said["tasks"])
-        betas = tuple(said["training"]["betas"])  # JSON knows no tuples
-        said["training"] = TrainingSection(**{**said["training"], "betas": betas})
-        said["predict"] = Prediction(**said["predict"]) if said["predict"] else None
-        return cls(**said)
+        fields = json.loads(Path(path).read_text())
+        fields["tasks"] = tuple(_task_files(task) for task in fields["tasks"])
+        betas = tuple(fields["training"]["betas"])  # JSON knows no tuples
+        fields["training"] = TrainingSection(**{**fields["training"], "betas": betas})
+        fields["predict"] = Prediction(**fields["predict"]) if fields["predict"] else None
+        return cls(**fields)
 
 
-def _task_files(said: dict) -> TaskFiles:
+def _task_files(fields: dict) -> TaskFiles:
     return TaskFiles(
-        **{**said, "head": HeadSpec(**said["head"]), "metrics": tuple(said["metrics"])}
+        **{**fields, "head": HeadSpec(**fields["head"]), "metrics": tuple(fields["metrics"])}
     )

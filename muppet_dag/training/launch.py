@@ -36,10 +36,10 @@ def environment(workers: int = 1) -> dict[str, str]:
 def raise_if_stopped(jobs: Sequence[Path]) -> None:
     """Raises Interrupted if training ended because it was asked to, which nobody should retry."""
     for job in jobs:
-        said = Path(job).parent / FACTS
-        if said.is_file() and json.loads(said.read_text()).get("stopped"):
+        path = Path(job).parent / FACTS
+        if path.is_file() and json.loads(path.read_text()).get("stopped"):
             raise Interrupted(
-                f"training was asked to stop ({said.parent}); its state is kept, run again to "
+                f"training was asked to stop ({path.parent}); its state is kept, run again to "
                 "go on from there"
             )
 

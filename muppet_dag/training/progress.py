@@ -109,13 +109,13 @@ class Progress:
         norm = None if self.norm is None else float(self.norm)
         return {"losses": losses, "tokens": tokens, "computed": computed, "norm": norm}
 
-    def restore(self, said: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state`` gave: the sums are the first worker's from now on."""
-        self.norm = None if said["norm"] is None else torch.tensor(said["norm"])
+        self.norm = None if state["norm"] is None else torch.tensor(state["norm"])
         if self.group.rank == 0:
-            self.loss.update({task: loss for task, (loss, _) in said["losses"].items()})
-            self.slots.update({task: int(n) for task, (_, n) in said["losses"].items()})
-            self.tokens, self.computed = int(said["tokens"]), int(said["computed"])
+            self.loss.update({task: loss for task, (loss, _) in state["losses"].items()})
+            self.slots.update({task: int(n) for task, (_, n) in state["losses"].items()})
+            self.tokens, self.computed = int(state["tokens"]), int(state["computed"])
 
     def take(self) -> dict[str, float]:
         """Means since the last call (a collective call); begins anew."""

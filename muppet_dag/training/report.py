@@ -38,9 +38,9 @@ class Report:
         """Append one line and show the gist of it."""
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        self.say(f"step {step + 1}/{self.total} {_gist(values, self.total - step - 1)}")
+        self.info(f"step {step + 1}/{self.total} {_gist(values, self.total - step - 1)}")
 
-    def say(self, text: str) -> None:
+    def info(self, text: str) -> None:
         """A line in Dagster's log, or on the terminal of a run by hand."""
         if self.pipes is not None:
             self.pipes.log.info(f"[{self.name}] {text}")
@@ -48,11 +48,11 @@ class Report:
             print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
-        """As ``say``, but marked."""
+        """As ``info``, but marked."""
         if self.pipes is not None:
             self.pipes.log.warning(f"[{self.name}] {text}")
         else:
-            self.say(f"warning: {text}")
+            self.info(f"warning: {text}")
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Write what is known at the end, or when the run was asked to stop, to ``run.json``."""

@@ -100,21 +100,23 @@ def _sharded(model: nn.Module) -> list[FSDPModule]:
 def _evened(model: MultiTaskModel, losses: Callable[..., Losses]) -> Callable[..., Losses]:
     """``losses`` with as many forwards in a pass as any worker may need, whatever its slots are:
     what is missing is made up by forwards of one token that count nothing."""
-    body, made = model.backbone.base_model, 0
+    body, forwards = model.backbone.base_model, 0
 
     @torch.compiler.disable
     def count(*_: object) -> None:
-        nonlocal made
-        made += 1
+        nonlocal forwards
+        forwards += 1
 
     def evened(slots: Slots, training: TrainingSection) -> Losses:
-        nonlocal made
-        made = 0
+        nonlocal forwards
+        forwards = 0
         (loss, n), *others = losses(slots, training)
         device, due = loss.device, _forwards(model, training)
-        if made > due:
-            raise RuntimeError(f"{made} forwards in a pass, where sharding counts on {due} at most")
-        for _ in range(due - made):
+        if forwards > due:
+            raise RuntimeError(
+                f"{forwards} forwards in a pass, where sharding allows {due} at most"
+            )
+        for _ in range(due - forwards):
             loss = loss + 0 * _spare(model, device)
         return [(loss, n), *others]
 

@@ -22,9 +22,9 @@ def weights(model: nn.Module, ema: Ema | None = None) -> dict[str, Tensor]:
     parameters = dict(model.named_parameters())
     shared = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = {name: t for name, t in model.state_dict().items() if name not in shared}
-    found = {f"model.{name}": t.detach() for name, t in (parameters | buffers).items()}
+    tensors = {f"model.{name}": t.detach() for name, t in (parameters | buffers).items()}
     averages = ema.averages if ema else {}
-    return found | {f"average.{name}": tensor for name, tensor in averages.items()}
+    return tensors | {f"average.{name}": tensor for name, tensor in averages.items()}
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -41,17 +41,17 @@ def room(
 ) -> dict[str, Tensor]:
     """Empty tensors for the optimizer state among the stored ``sizes``, of shape and type by name;
     sharded like their parameter, where they have its shape."""
-    parameters, made = dict(model.named_parameters()), {}
+    parameters, tensors = dict(model.named_parameters()), {}
     for stored, (size, dtype) in sizes.items():
         if stored.startswith(_OPTIMIZER):
             _, _, name = stored.split(".", 2)
             same = parameters[name].shape == size
-            made[stored] = (
+            tensors[stored] = (
                 torch.empty_like(parameters[name].detach(), dtype=dtype)
                 if same
                 else torch.empty(size, dtype=dtype)
             )
-    return made
+    return tensors
 
 
 def load_optimizer(

@@ -51,7 +51,7 @@ class Trainer:
         self.ema = optim.Ema(self.model, settings.ema) if settings.ema else None
         self.averaged = self.ema.applied if self.ema else nullcontext
         self.checkpoints = Checkpoints(output / "checkpoints", job.fingerprint, settings, group)
-        self.done, said = self.checkpoints.restore(self.model, self.optimizer, self.ema)
+        self.done, progress = self.checkpoints.restore(self.model, self.optimizer, self.ema)
         self.loader = Loader(
             Path(job.mixture), {task.name: Path(task.tokens) for task in job.tasks},
             start=self.done, rank=group.rank, world=group.world, even=self.engine.sharded,
@@ -61,11 +61,11 @@ class Trainer:
         self.schedule = optim.make_schedule(self.optimizer, settings, self.steps, self.done)
         self.validation = Validation(job, self.engine, group, stop=lambda: self.stop)
         self.selection = Selection(self.validation.tasks, settings)
-        self.guard, self.told = guards.Guard(output, self.engine, group), set[str]()
+        self.guard, self.warned = guards.Guard(output, self.engine, group), set[str]()
         self.progress = Progress(self.engine, group)
         self.clock = self.progress.clock
         self.report = Report(output, job.name, self.steps, pipes) if group.rank == 0 else None
-        self._resume(said)
+        self._resume(progress)
 
     def run(self) -> Path:
         """Train to the end of the mixture and save the model; returns its folder."""
@@ -81,8 +81,8 @@ class Trainer:
             self.checkpoints.wait()
             if self.report:
                 self.report.facts({"steps": self.done, "stopped": True})
-            said = f"{self.job.name}: stopped after step {self.done}"
-            raise Interrupted(f"{said}; run again to resume")
+            message = f"{self.job.name}: stopped after step {self.done}"
+            raise Interrupted(f"{message}; run again to resume")
         return self._save()
 
     # --- One step ---------------------------------------------------------------------------------
@@ -94,18 +94,18 @@ class Trainer:
         """
         before = [buffer.clone() for buffer in self.model.heads.buffers()]
         self.model.begin_step()
-        found, whole = self._passes(step)
+        losses, whole = self._passes(step)
         with self.clock.phase("communication"):
             self.group.sum_gradients(self.model.parameters())
         with self.clock.phase("optimizer"):
             norm = torch.as_tensor(optim.clip(self.model.parameters(), self.settings.clip_norm))
         with self.clock.phase("communication"):
-            finite, whole = self._agree(found, norm, whole)
+            finite, whole = self._agree(losses, norm, whole)
         if whole and finite:
             self._step()
-            self.progress.step(step, found, norm)
+            self.progress.step(step, losses, norm)
         elif whole:
-            self._warn(self.guard.failed(step, found))
+            self._warn(self.guard.failed(step, losses))
         self.optimizer.zero_grad(set_to_none=True)
         if whole:
             self.schedule.step()
@@ -128,28 +128,28 @@ class Trainer:
         Sharded, workers meet inside every pass: there they leave together, and they run equally
         many passes; a surplus one adds nothing.
         """
-        found: list[Tensor] = []
+        losses: list[Tensor] = []
         for each in step.passes:
             if self.group.any(self.stop) if self.engine.sharded else self.stop:
-                return found, False
+                return losses, False
             with guards.memory(step.number, each.slots):
                 with self.clock.phase("forward"):
-                    losses = self.engine.losses(step.number, each.slots)
-                    loss = torch.stack(losses).sum() * (each.counts / step.total_slots)
+                    by_slot = self.engine.losses(step.number, each.slots)
+                    loss = torch.stack(by_slot).sum() * (each.counts / step.total_slots)
                 with self.clock.phase("backward"):
                     loss.backward()
-            found += [loss.detach() for loss in losses if each.counts]
-        return found, True
+            losses += [loss.detach() for loss in by_slot if each.counts]
+        return losses, True
 
-    def _agree(self, found: list[Tensor], norm: Tensor, whole: bool) -> tuple[bool, bool]:
+    def _agree(self, losses: list[Tensor], norm: Tensor, whole: bool) -> tuple[bool, bool]:
         """Whether the step's numbers are finite, and whether all of it was run, on all workers.
 
         This is the one moment of a step that waits for the device.
         """
-        numbers = torch.stack([*(each.float() for each in found), norm.float()])
-        said = torch.tensor([0.0, not whole, self.stop], device=self.group.device)
-        said[0] = (~torch.isfinite(numbers)).sum()
-        bad, cut, stops = self.group.sum(said).tolist()
+        numbers = torch.stack([*(each.float() for each in losses), norm.float()])
+        flags = torch.tensor([0.0, not whole, self.stop], device=self.group.device)
+        flags[0] = (~torch.isfinite(numbers)).sum()
+        bad, cut, stops = self.group.sum(flags).tolist()
         self.stopping = bool(cut or stops)
         return not bad, not cut
 
@@ -160,7 +160,7 @@ class Trainer:
 
     def _before(self) -> None:
         """The scores before the first step, and a validation that a stop had cut short."""
-        if self.selection.wanted and not self.selection.base:
+        if self.selection.enabled and not self.selection.base:
             self.selection.begin(self._scores())
         elif self._due(self.settings.validate_every) and self.validated < self.done:
             self._validate()
@@ -182,7 +182,7 @@ class Trainer:
         if self.report:
             self.report.metrics(self.done - 1, values)
         if self.settings.loss_scaling:
-            self._warn(*guards.runaways(values, self.told))
+            self._warn(*guards.runaways(values, self.warned))
 
     def _warn(self, *texts: str) -> None:
         for text in texts if self.report else ():
@@ -190,11 +190,11 @@ class Trainer:
 
     def _validate(self) -> None:
         """Score all tasks; the best state so far gets a checkpoint that stays."""
-        if (found := self._scores()) is None:
+        if (metrics := self._scores()) is None:
             return
         self.validated = self.done
-        values, best = self.selection.judge(self.done, found)
-        if self.report and found:
+        values, best = self.selection.judge(self.done, metrics)
+        if self.report and metrics:
             self.report.metrics(self.done - 1, values)
         if best:
             self.checkpoints.mark_best(self.done)
@@ -204,37 +204,37 @@ class Trainer:
         """Each task's metrics, of the averaged weights if there are any. None, and ``stopping``,
         if the run was asked to stop meanwhile."""
         with self.clock.phase("aside"), self.averaged():
-            found = self.validation.run()
-        self.stopping |= found is None
-        return found
+            metrics = self.validation.run()
+        self.stopping |= metrics is None
+        return metrics
 
     # --- State ------------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
         parts = {"guard": self.guard, "selection": self.selection, "progress": self.progress}
-        said = {"validated": self.validated, **{name: p.state() for name, p in parts.items()}}
+        progress = {"validated": self.validated, **{name: p.state() for name, p in parts.items()}}
         with self.clock.phase("aside"):
-            self.checkpoints.save(self.done, self.model, self.optimizer, said, self.ema)
+            self.checkpoints.save(self.done, self.model, self.optimizer, progress, self.ema)
         self.saved = self.done
 
-    def _resume(self, said: dict[str, Any]) -> None:
+    def _resume(self, progress: dict[str, Any]) -> None:
         """Go on from what a checkpoint kept, or begin."""
-        self.saved, self.validated = self.done, said.get("validated", 0)
-        if said:
-            self.guard.restore(said["guard"])
-            self.selection.restore(said["selection"])
-            self.progress.restore(said["progress"])
+        self.saved, self.validated = self.done, progress.get("validated", 0)
+        if progress:
+            self.guard.restore(progress["guard"])
+            self.selection.restore(progress["selection"])
+            self.progress.restore(progress["progress"])
         if self.report:
             self.report.resume(self.done)
             world, device = self.group.world, self.group.device
-            self.report.say(f"from step {self.done} on {world} worker(s), {device}")
+            self.report.info(f"from step {self.done} on {world} worker(s), {device}")
 
     def _save(self) -> Path:
         """Write the finished model beside and rename it: ``output/model`` is whole or not there."""
         self.checkpoints.wait()
         if self.report and self.selection.ends:
             when = f"no better score than after step {self.selection.best_step}"
-            self.report.say(f"ends after step {self.done}: {when}")
+            self.report.info(f"ends after step {self.done}: {when}")
         if self.selection.chosen and self.selection.best_step != self.done:
             self.checkpoints.restore_best(self.model, self.ema)
         path, scratch = (Path(self.job.output) / name for name in ("model", ".model"))

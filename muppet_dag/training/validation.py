@@ -54,19 +54,21 @@ class Validation:
         except _Stopped:
             stopped = True
         keys = [f"{task.name}/{metric}" for task in self.tasks for metric in task.metrics]
-        said = [float(stopped), *(values.get(key, 0.0) for key in keys)]
-        stops, *found = self.group.sum(torch.tensor(said, dtype=torch.float64)).tolist()
-        return None if stops else dict(zip(keys, found, strict=True))
+        numbers = [float(stopped), *(values.get(key, 0.0) for key in keys)]
+        stops, *metrics = self.group.sum(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return None if stops else dict(zip(keys, metrics, strict=True))
 
     def _score(self, task: TaskFiles) -> dict[str, float]:
         from muppet_dag.evaluation.metrics import score
 
-        made = predict(
+        predictions = predict(
             self.engine.model, task, "validation", rows=self.rows, device=self.group.device,
             tokenizer=self.tokenizer, before_batch=self._go_on,
         )  # fmt: skip
-        found = score(task.family, task.metrics, made.predicted, made.gold, made.groups)
-        return {f"{task.name}/{metric}": value for metric, value in found.items()}
+        metrics = score(
+            task.family, task.metrics, predictions.predicted, predictions.gold, predictions.groups
+        )
+        return {f"{task.name}/{metric}": value for metric, value in metrics.items()}
 
     def _go_on(self) -> None:
         if self.stop():
@@ -84,8 +86,8 @@ class Selection:
     def __init__(self, tasks: list[TaskFiles], settings: TrainingSection) -> None:
         self.tasks, self.patience = tasks, settings.patience
         self.always = settings.select == "best"
-        self.wanted = self.always or self.patience > 0
-        if self.wanted and not tasks:
+        self.enabled = self.always or self.patience > 0
+        if self.enabled and not tasks:
             raise BadConfig(
                 'training.patience and training.select = "best" need a task with a validation split'
             )
@@ -94,16 +96,16 @@ class Selection:
         self.best_step, self.waited = 0, 0
         self.best_values: dict[str, float] = {}
 
-    def begin(self, found: Mapping[str, float] | None) -> None:
+    def begin(self, metrics: Mapping[str, float] | None) -> None:
         """Take the scores before the first step, if there was the time for them."""
-        self.base = self._firsts(found) if found else {}
+        self.base = self._firsts(metrics) if metrics else {}
 
-    def judge(self, step: int, found: Mapping[str, float]) -> tuple[dict[str, float], bool]:
+    def judge(self, step: int, metrics: Mapping[str, float]) -> tuple[dict[str, float], bool]:
         """Take the scores after ``step`` steps: what to report, and whether they are the best."""
-        values = {f"validation/{name}": value for name, value in found.items()}
-        if firsts := self._firsts(found):
+        values = {f"validation/{name}": value for name, value in metrics.items()}
+        if firsts := self._firsts(metrics):
             values = {"validation/mean": fmean(firsts.values()), **values}
-        if not self.wanted:
+        if not self.enabled:
             return values, False
         score = self.score(firsts)
         values = {"validation/score": score, **values}
@@ -120,9 +122,9 @@ class Selection:
             for task, value in firsts.items()
         )
 
-    def _firsts(self, found: Mapping[str, float]) -> dict[str, float]:
+    def _firsts(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """By task the metric it is judged by: the first that its entry lists."""
-        return {task.name: found[f"{task.name}/{task.metrics[0]}"] for task in self.tasks}
+        return {task.name: metrics[f"{task.name}/{task.metrics[0]}"] for task in self.tasks}
 
     @property
     def ends(self) -> bool:
@@ -139,14 +141,14 @@ class Selection:
         names = ("base", "best", "best_step", "best_values", "waited")
         return {name: getattr(self, name) for name in names}
 
-    def restore(self, said: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state`` gave."""
-        for name, value in said.items():
+        for name, value in state.items():
             setattr(self, name, value)
 
     def facts(self) -> dict[str, Any]:
         """What the finished run says of it."""
-        if not self.wanted:
+        if not self.enabled:
             return {}
         facts = {"stopped_early": self.ends, "best_step": self.best_step, "best_score": self.best}
         return facts | {"before": self.base} | ({"chosen": self.best_values} if self.chosen else {})

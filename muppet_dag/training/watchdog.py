@@ -73,12 +73,12 @@ class Watchdog:
         self._seen[self._rank] = self._place
         try:
             self._store.set(f"place/{self._rank}", json.dumps(asdict(self._place)))
-            said = self._store.multi_get([f"place/{rank}" for rank in self._seen])
+            places = self._store.multi_get([f"place/{rank}" for rank in self._seen])
         except RuntimeError:
             # Some have not told yet, or the store has gone with the worker that held it, which
             # may have ended for the same reason as this one will: what was seen last still holds.
             return
-        self._seen = {rank: Place(**json.loads(each)) for rank, each in enumerate(said)}
+        self._seen = {rank: Place(**json.loads(each)) for rank, each in enumerate(places)}
 
 
 def explain(rank: int, places: dict[int, Place], timeout: float) -> str:

@@ -40,8 +40,8 @@ RECORDS = [
 
 
 def rows(records):
-    found = summarise(scores(records)).to_pylist()
-    return {(row["recipe"], row["task"], row["metric"]): row for row in found}
+    summary = summarise(scores(records)).to_pylist()
+    return {(row["recipe"], row["task"], row["metric"]): row for row in summary}
 
 
 def test_means_sample_spreads_and_gains():
@@ -72,8 +72,8 @@ def test_seeds_are_those_of_the_side_with_fewer():
 
 
 def test_rows_are_ordered_with_the_primary_metric_first():
-    found = summarise(scores([*RECORDS, *some("rte", "accuracy", [0.5], [0.6], recipe="a")]))
-    assert [(r["recipe"], r["task"], r["metric"]) for r in found.to_pylist()] == [
+    summary = summarise(scores([*RECORDS, *some("rte", "accuracy", [0.5], [0.6], recipe="a")]))
+    assert [(r["recipe"], r["task"], r["metric"]) for r in summary.to_pylist()] == [
         ("a", "rte", "accuracy"),
         ("muppet", "boolq", "accuracy"),
         ("muppet", "cola", "matthews"),  # first in the records, though not by name

@@ -78,38 +78,38 @@ def test_question_exact_match_needs_every_row_of_a_question():
     ],
 )
 def test_squad_as_the_official_script(predicted, gold, exact, f1):
-    found = score("mrc", ["exact_match", "f1"], [predicted], [gold])
-    assert found == pytest.approx({"exact_match": exact, "f1": f1})
+    values = score("mrc", ["exact_match", "f1"], [predicted], [gold])
+    assert values == pytest.approx({"exact_match": exact, "f1": f1})
 
 
 def test_squad_is_a_mean_of_fractions():
-    found = score("mrc", ["f1", "exact_match"], ["", "a b", "x"], [[], ["b c"], ["x"]])
-    assert list(found) == ["f1", "exact_match"]  # in the order asked for
+    values = score("mrc", ["f1", "exact_match"], ["", "a b", "x"], [[], ["b c"], ["x"]])
+    assert list(values) == ["f1", "exact_match"]  # in the order asked for
     # "a" is an article: "b" against "b c" has precision 1, recall 1/2
-    assert found == pytest.approx({"f1": (1 + 2 / 3 + 1) / 3, "exact_match": 2 / 3})
+    assert values == pytest.approx({"f1": (1 + 2 / 3 + 1) / 3, "exact_match": 2 / 3})
 
 
 def test_rouge_by_hand():
-    found = score("summarization", METRICS["summarization"], ["the cats sat"], ["a cat sat down"])
+    values = score("summarization", METRICS["summarization"], ["the cats sat"], ["a cat sat down"])
     # stemming makes cats = cat: 2 unigrams and 1 bigram in common of 3 and 4 words
-    assert found == pytest.approx(
+    assert values == pytest.approx(
         {"rouge1": 4 / 7, "rouge2": 2 / 5, "rougeL": 4 / 7, "rougeLsum": 4 / 7}
     )
 
 
 def test_rouge_lsum_takes_lines_as_sentences():
     predicted, gold = ["b d\na c"], ["a c\nb d"]
-    found = score("summarization", ["rougeL", "rougeLsum"], predicted, gold)
-    assert found == pytest.approx({"rougeL": 0.5, "rougeLsum": 1.0})
+    values = score("summarization", ["rougeL", "rougeLsum"], predicted, gold)
+    assert values == pytest.approx({"rougeL": 0.5, "rougeLsum": 1.0})
 
 
 def test_values_are_plain_floats():
     import numpy as np
 
     labels = np.array([0, 1, 1])
-    found = score("classification", ["accuracy", "f1", "matthews", "pearson"], labels, labels)
-    assert all(type(value) is float for value in found.values())
-    assert found == {"accuracy": 1.0, "f1": 1.0, "matthews": 1.0, "pearson": pytest.approx(1.0)}
+    values = score("classification", ["accuracy", "f1", "matthews", "pearson"], labels, labels)
+    assert all(type(value) is float for value in values.values())
+    assert values == {"accuracy": 1.0, "f1": 1.0, "matthews": 1.0, "pearson": pytest.approx(1.0)}
 
 
 def test_what_is_allowed_is_named():

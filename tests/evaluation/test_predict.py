@@ -84,18 +84,18 @@ def test_no_answer_is_given_only_where_it_is_allowed_and_scores_higher(
 ):
     model = model_for(bench, name)
     monkeypatch.setattr(model, "logits", always(none))
-    made = run(bench, model, name)
-    assert all((said == "") == empty for said in made.predicted)
+    predictions = run(bench, model, name)
+    assert all((answer == "") == empty for answer in predictions.predicted)
 
 
 def test_an_answer_of_a_long_passage_comes_from_its_best_window(bench):
     """Only one window of a passage holds the token that the head looks for."""
     model = model_for(bench, "squad")
     table = shards.read(bench.shards("squad").path, "validation").to_pylist()
-    made = run(bench, model, "squad", batch_tokens=256)
-    assert len(made.ids) == len(table) == 24
-    for said, row in zip(made.predicted, table, strict=True):
-        assert said in row["text"] and said
+    predictions = run(bench, model, "squad", batch_tokens=256)
+    assert len(predictions.ids) == len(table) == 24
+    for answer, row in zip(predictions.predicted, table, strict=True):
+        assert answer in row["text"] and answer
 
 
 @pytest.mark.parametrize(("total", "rows"), [(100, 10), (7, 7), (7, 100), (1, 1)])
@@ -131,25 +131,29 @@ def test_predictions_do_not_depend_on_how_rows_are_batched(bench, name):
     ("sst2", "label"), ("stsb", "score"), ("commonsense_qa", "label"), ("squad_v2", "answers"),
 ])  # fmt: skip
 def test_gold_values_are_those_of_the_shards_in_their_order(bench, name, column):
-    made = run(bench, model_for(bench, name), name)
+    predictions = run(bench, model_for(bench, name), name)
     rows = shards.read(bench.shards(name).path, "validation").to_pylist()
     gold = [row[column] for row in rows]
-    assert made.ids == [row["id"] for row in rows]
-    assert made.gold == ([[a["text"] for a in g] for g in gold] if column == "answers" else gold)
+    assert predictions.ids == [row["id"] for row in rows]
+    assert predictions.gold == (
+        [[a["text"] for a in g] for g in gold] if column == "answers" else gold
+    )
 
 
 def test_a_choice_is_one_of_the_candidates(bench):
-    made = run(bench, model_for(bench, "arc_easy"), "arc_easy")
+    predictions = run(bench, model_for(bench, "arc_easy"), "arc_easy")
     rows = shards.read(bench.shards("arc_easy").path, "validation").to_pylist()
-    for said, row in zip(made.predicted, rows, strict=True):
-        assert 0 <= said < len(row["choices"])
+    for answer, row in zip(predictions.predicted, rows, strict=True):
+        assert 0 <= answer < len(row["choices"])
 
 
 def test_summaries_are_text_no_longer_than_allowed(bench):
     model = model_for(bench, "aeslc", base="tiny-bart")
-    made = run(bench, model, "aeslc", "tiny-bart", rows=3, beams=2)
-    assert len(made.predicted) == 3 and all(isinstance(said, str) for said in made.predicted)
-    assert all("[SEP]" not in said and "[PAD]" not in said for said in made.predicted)
+    predictions = run(bench, model, "aeslc", "tiny-bart", rows=3, beams=2)
+    assert len(predictions.predicted) == 3 and all(
+        isinstance(answer, str) for answer in predictions.predicted
+    )
+    assert all("[SEP]" not in answer and "[PAD]" not in answer for answer in predictions.predicted)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -192,7 +196,7 @@ def test_a_prediction_can_be_stopped_before_any_batch(bench, stop):
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
-    made = Predictions(["a-1", "a-2"], ["Zoë", 0.5], [["x", "y"], None])
-    made.write(tmp_path / "p.arrow")
-    assert Predictions.read(tmp_path / "p.arrow") == made
-    assert made.groups == ["a", "a"]
+    predictions = Predictions(["a-1", "a-2"], ["Zoë", 0.5], [["x", "y"], None])
+    predictions.write(tmp_path / "p.arrow")
+    assert Predictions.read(tmp_path / "p.arrow") == predictions
+    assert predictions.groups == ["a", "a"]

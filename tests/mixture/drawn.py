@@ -31,12 +31,12 @@ class Slot(NamedTuple):
 def tasks(draw: st.DrawFn, most: int = 40) -> dict[str, Sizes]:
     """One to four tasks of a few rows."""
     row = st.tuples(st.integers(1, 12), st.integers(1, 4), st.integers(0, 16))
-    made = {}
+    sizes = {}
     for name in NAMES[: draw(st.integers(1, 4))]:
         columns = np.array(draw(st.lists(row, min_size=1, max_size=most)), np.uint16).T
         width, sequences, target = columns
-        made[name] = Sizes(width, sequences, target, width.astype(np.int32) * sequences + target)
-    return made
+        sizes[name] = Sizes(width, sequences, target, width.astype(np.int32) * sequences + target)
+    return sizes
 
 
 @st.composite
@@ -46,7 +46,7 @@ def specs(draw: st.DrawFn, **fixed: object) -> MixtureSection:
         "slot_tokens": (BUDGET, 4 * BUDGET), "slot_rows": (1, 9), "slots_per_step": (1, 7),
         "bucket_slots": (1, 5), "epochs": (1, 3),
     }  # fmt: skip
-    said = {
+    fields = {
         **{key: draw(st.integers(*between)) for key, between in counts.items()},
         "strategy": draw(st.sampled_from(get_args(Strategy))),
         "batching": draw(st.sampled_from(get_args(Batching))),
@@ -62,7 +62,7 @@ def specs(draw: st.DrawFn, **fixed: object) -> MixtureSection:
         },
         "weights": {"weights": {name: draw(st.floats(0.01, 10)) for name in NAMES}},
     }
-    return MixtureSection(**said, **keys.get(said["strategy"], {}))
+    return MixtureSection(**fields, **keys.get(fields["strategy"], {}))
 
 
 def texts(count: int, width: int = 8) -> Sizes:
@@ -72,8 +72,8 @@ def texts(count: int, width: int = 8) -> Sizes:
 
 
 def spec(**more: object) -> MixtureSection:
-    said = {"slot_tokens": BUDGET, "slot_rows": 4, "slots_per_step": 5, "epochs": 1}
-    return MixtureSection(**{**said, **more})
+    fields = {"slot_tokens": BUDGET, "slot_rows": 4, "slots_per_step": 5, "epochs": 1}
+    return MixtureSection(**{**fields, **more})
 
 
 def slots(table: pa.RecordBatch) -> list[Slot]:
@@ -90,9 +90,9 @@ def slots(table: pa.RecordBatch) -> list[Slot]:
 
 def steps(table: pa.RecordBatch) -> list[list[Slot]]:
     """The slots of each step."""
-    made = slots(table)
-    out: list[list[Slot]] = [[] for _ in range(made[-1].step + 1)]
-    for slot in made:
+    all_slots = slots(table)
+    out: list[list[Slot]] = [[] for _ in range(all_slots[-1].step + 1)]
+    for slot in all_slots:
         out[slot.step].append(slot)
     return out
 

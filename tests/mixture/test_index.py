@@ -18,8 +18,8 @@ from muppet_dag.mixture.index import FILE, Sizes, build, draw
 some = settings(max_examples=60, deadline=None)
 
 
-def table(sizes, said, seed: int = 1) -> pa.RecordBatch:
-    return draw(sizes, said, seed)[0]
+def table(sizes, section, seed: int = 1) -> pa.RecordBatch:
+    return draw(sizes, section, seed)[0]
 
 
 # --- Which rows -----------------------------------------------------------------------------------
@@ -27,46 +27,46 @@ def table(sizes, said, seed: int = 1) -> pa.RecordBatch:
 
 @given(tasks(), specs(strategy="natural", cap=None), st.integers(0, 3))
 @some
-def test_natural_epochs_hold_every_row_exactly_once_each(sizes, said, seed):
-    *_, used = counts(sizes, table(sizes, said, seed))
-    assert all((count == said.epochs).all() for count in used.values())
+def test_natural_epochs_hold_every_row_exactly_once_each(sizes, section, seed):
+    *_, used = counts(sizes, table(sizes, section, seed))
+    assert all((count == section.epochs).all() for count in used.values())
 
 
 @given(tasks(), specs(cap=None), st.integers(0, 3))
 @some
-def test_no_row_comes_again_before_all_rows_of_its_task_were_used(sizes, said, seed):
-    for used in counts(sizes, table(sizes, said, seed)):
+def test_no_row_comes_again_before_all_rows_of_its_task_were_used(sizes, section, seed):
+    for used in counts(sizes, table(sizes, section, seed)):
         assert all(count.max() - count.min() <= 1 for count in used.values())
 
 
 @given(tasks(), specs(strategy="natural"))
 @some
-def test_a_cap_is_the_most_rows_of_a_task_and_the_same_ones_in_every_epoch(sizes, said):
-    *_, used = counts(sizes, table(sizes, said))
+def test_a_cap_is_the_most_rows_of_a_task_and_the_same_ones_in_every_epoch(sizes, section):
+    *_, used = counts(sizes, table(sizes, section))
     for name, count in used.items():
-        assert np.count_nonzero(count) == min(len(sizes[name]), said.cap or len(count))
-        assert set(count) <= {0, said.epochs}
+        assert np.count_nonzero(count) == min(len(sizes[name]), section.cap or len(count))
+        assert set(count) <= {0, section.epochs}
 
 
 def test_a_cap_of_one_task_goes_before_that_of_all_and_a_larger_one_holds_the_same_rows():
-    sizes, found = {"a": texts(200), "b": texts(200)}, []
+    sizes, chosen = {"a": texts(200), "b": texts(200)}, []
     for more in (20, 50):
         *_, used = counts(sizes, table(sizes, spec(cap=30, caps={"a": more})))
         assert [np.count_nonzero(used[name]) for name in "ab"] == [more, 30]
-        found.append(set(np.flatnonzero(used["a"])))
-    assert found[0] < found[1] and max(found[0]) > 50
+        chosen.append(set(np.flatnonzero(used["a"])))
+    assert chosen[0] < chosen[1] and max(chosen[0]) > 50
 
 
 @given(tasks(), specs(), st.integers(0, 2**40 - 1))
 @some
-def test_a_row_that_is_not_in_the_pool_never_appears(sizes, said, bits):
+def test_a_row_that_is_not_in_the_pool_never_appears(sizes, section, bits):
     chosen = {n: np.array([i for i in range(len(s)) if bits >> i & 1]) for n, s in sizes.items()}
     left = {name: size.take(chosen[name].astype(int)) for name, size in sizes.items()}
     if not any(map(len, left.values())):
         with pytest.raises(MuppetError, match="no row is left to draw from a"):
-            draw(left, said, 1)
+            draw(left, section, 1)
         return
-    drawn = draw(left, said, 1)
+    drawn = draw(left, section, 1)
     *_, used = counts(sizes, drawn[0])
     for name, count in used.items():
         assert set(np.flatnonzero(count)) <= set(chosen[name])
@@ -84,56 +84,60 @@ def test_a_row_larger_than_a_slot_may_be_left_out():
 
 @given(tasks(), specs())
 @some
-def test_no_slot_exceeds_its_budget_of_padded_tokens_or_rows(sizes, said):
-    for slot in slots(table(sizes, said)):
+def test_no_slot_exceeds_its_budget_of_padded_tokens_or_rows(sizes, section):
+    for slot in slots(table(sizes, section)):
         mine, rows = sizes[slot.task], slot.rows
         width, target = (int(each[rows].max()) for each in (mine.width, mine.target))
         padded = int(mine.sequences[rows].sum()) * width + len(rows) * target
-        assert padded <= said.slot_tokens
-        assert len(rows) <= said.slot_rows
+        assert padded <= section.slot_tokens
+        assert len(rows) <= section.slot_rows
 
 
 def test_a_slot_takes_all_rows_that_fit():
-    made = slots(table({"a": texts(48, width=8)}, spec(slot_rows=9)))
-    assert [len(slot.rows) for slot in made] == [BUDGET // 8] * 6
-    made = slots(table({"a": texts(48, width=8)}, spec(slot_rows=6)))
-    assert [len(slot.rows) for slot in made] == [6] * 8
+    drawn_slots = slots(table({"a": texts(48, width=8)}, spec(slot_rows=9)))
+    assert [len(slot.rows) for slot in drawn_slots] == [BUDGET // 8] * 6
+    drawn_slots = slots(table({"a": texts(48, width=8)}, spec(slot_rows=6)))
+    assert [len(slot.rows) for slot in drawn_slots] == [6] * 8
 
 
 @given(tasks(), specs())
 @some
-def test_slots_of_a_step_are_numbered_and_in_order_of_width(sizes, said):
-    for number, step in enumerate(steps(table(sizes, said))):
+def test_slots_of_a_step_are_numbered_and_in_order_of_width(sizes, section):
+    for number, step in enumerate(steps(table(sizes, section))):
         assert [slot[:2] for slot in step] == [(number, i) for i in range(len(step))]
-        assert len(step) <= said.slots_per_step
+        assert len(step) <= section.slots_per_step
         width = [(int(sizes[slot.task].width[slot.rows].max()), slot.task) for slot in step]
         assert width == sorted(width)
 
 
 @given(tasks(), specs(batching="heterogeneous"))
 @some
-def test_all_heterogeneous_steps_but_the_last_are_full(sizes, said):
-    made = steps(table(sizes, said))
-    assert all(len(step) == said.slots_per_step for step in made[:-1])
+def test_all_heterogeneous_steps_but_the_last_are_full(sizes, section):
+    drawn_slots = steps(table(sizes, section))
+    assert all(len(step) == section.slots_per_step for step in drawn_slots[:-1])
 
 
 @given(tasks(), specs())
 @some
-def test_a_longer_budget_of_epochs_starts_with_the_same_steps(sizes, said):
-    short, long = (table(sizes, replace(said, epochs=n)) for n in (said.epochs, said.epochs + 1))
-    if said.batching == "heterogeneous":  # the next epoch fills up a step that is not full
+def test_a_longer_budget_of_epochs_starts_with_the_same_steps(sizes, section):
+    short, long = (
+        table(sizes, replace(section, epochs=n)) for n in (section.epochs, section.epochs + 1)
+    )
+    if section.batching == "heterogeneous":  # the next epoch fills up a step that is not full
         short = short.slice(0, np.searchsorted(short["step"], short["step"][-1].as_py()))
     assert long.slice(0, short.num_rows).equals(short)
 
 
 @given(tasks(), specs().filter(lambda s: s.batching != "sequential"), st.integers(1, 9))
 @some
-def test_a_longer_budget_of_steps_starts_with_the_same_steps(sizes, said, more):
-    whole = table(sizes, said)
-    some_steps, long = (table(sizes, replace(said, epochs=None, steps=n)) for n in (more, more + 4))
+def test_a_longer_budget_of_steps_starts_with_the_same_steps(sizes, section, more):
+    whole = table(sizes, section)
+    some_steps, long = (
+        table(sizes, replace(section, epochs=None, steps=n)) for n in (more, more + 4)
+    )
     assert some_steps["step"][-1].as_py() == more - 1
-    if said.batching == "heterogeneous":
-        assert {len(step) for step in steps(some_steps)} == {said.slots_per_step}
+    if section.batching == "heterogeneous":
+        assert {len(step) for step in steps(some_steps)} == {section.slots_per_step}
     assert long.slice(0, some_steps.num_rows).equals(some_steps)
     if whole["step"][-1].as_py() >= more:
         assert whole.slice(0, some_steps.num_rows).equals(some_steps)
@@ -148,8 +152,8 @@ def test_rows_of_like_length_share_a_slot():
 
 
 def test_rows_of_one_length_share_a_slot_at_random():
-    made = slots(table({"a": texts(4000)}, spec(bucket_slots=1000)))
-    apart = [max(slot.rows) - min(slot.rows) for slot in made]
+    drawn_slots = slots(table({"a": texts(4000)}, spec(bucket_slots=1000)))
+    apart = [max(slot.rows) - min(slot.rows) for slot in drawn_slots]
     assert np.mean(apart) > 1500  # 0.6 of the whole, for four rows drawn at random
 
 
@@ -167,9 +171,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_order(tmp_p
 
 @given(tasks(), specs())
 @some
-def test_the_order_in_which_tasks_are_given_does_not_count(sizes, said):
+def test_the_order_in_which_tasks_are_given_does_not_count(sizes, section):
     turned = dict(reversed(sizes.items()))
-    assert table(sizes, said).equals(table(turned, said))
+    assert table(sizes, section).equals(table(turned, section))
 
 
 #: First digits of the hash of a table's rows, one a line, by batching.
@@ -188,13 +192,15 @@ def test_old_runs_keep_their_order():
             (number * 7 % most + 1).astype(np.uint16) for most in (12, 3, 5)
         )
         sizes[name] = Sizes(width, sequences, target, width.astype(np.int32) * sequences + target)
-    found = {}
+    hashes = {}
     for batching in GOLDEN:
-        said = spec(strategy="temperature", temperature=2.0, batching=batching, cap=500, epochs=3)
-        rows = table(sizes, said).to_pylist()
+        section = spec(
+            strategy="temperature", temperature=2.0, batching=batching, cap=500, epochs=3
+        )
+        rows = table(sizes, section).to_pylist()
         text = "\n".join(" ".join(map(str, row.values())) for row in rows)
-        found[batching] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    assert found == GOLDEN, (
+        hashes[batching] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert hashes == GOLDEN, (
         "the order of rows is another one: raise VERSION in mixture/index.py, so that old mixtures "
         "are not taken for these, then put the new hashes here"
     )
@@ -217,12 +223,12 @@ def test_another_task_does_not_change_which_rows_share_a_slot():
 
 @given(tasks(), specs())
 @some
-def test_facts_agree_with_the_table(sizes, said):
-    drawn, facts = draw(sizes, said, 1)
-    made = slots(drawn)
+def test_facts_agree_with_the_table(sizes, section):
+    drawn, facts = draw(sizes, section, 1)
+    drawn_slots = slots(drawn)
     *_, used = counts(sizes, drawn)
-    pool = {name: min(len(size), said.cap or len(size)) for name, size in sizes.items()}
-    assert (facts["steps"], facts["slots"]) == (made[-1].step + 1, len(made))
+    pool = {name: min(len(size), section.cap or len(size)) for name, size in sizes.items()}
+    assert (facts["steps"], facts["slots"]) == (drawn_slots[-1].step + 1, len(drawn_slots))
     assert facts["rows"] == drawn.num_rows == sum(facts["rows_by_task"].values())
     assert facts["rows_by_task"] == {name: int(count.sum()) for name, count in used.items()}
     assert facts["epochs"] == pytest.approx(drawn.num_rows / sum(pool.values()), abs=1e-4)
@@ -231,7 +237,7 @@ def test_facts_agree_with_the_table(sizes, said):
         assert facts["shares"][name] == pytest.approx(count.sum() / drawn.num_rows, abs=1e-6)
     assert facts["tokens"] == sum(int(sizes[n].tokens @ count) for n, count in used.items())
     padded = 0
-    for slot in made:
+    for slot in drawn_slots:
         mine, rows = sizes[slot.task], slot.rows
         padded += int(mine.sequences[rows].sum()) * int(mine.width[rows].max())
         padded += len(rows) * int(mine.target[rows].max())

@@ -34,8 +34,8 @@ def paths(bench) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def mixture(paths, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("mixture")
-    said = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=SLOTS, epochs=1)
-    build({name: Sizes.read(path) for name, path in paths.items()}, said, 1, folder)
+    section = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=SLOTS, epochs=1)
+    build({name: Sizes.read(path) for name, path in paths.items()}, section, 1, folder)
     return folder
 
 
@@ -94,9 +94,9 @@ def test_a_worker_may_have_nothing_to_do_in_a_step(mixture, paths):
 @settings(deadline=None, max_examples=20)
 @given(start=st.integers(0, STEPS_AT_LEAST), world=st.integers(1, 3), per_pass=st.integers(1, 3))
 def test_starting_at_a_step_is_the_same_as_skipping_to_it(mixture, paths, start, world, per_pass):
-    said = {"rank": world - 1, "world": world, "slots_per_pass": per_pass}
-    skipped = islice(Loader(mixture, paths, **said), start, None)
-    later = Loader(mixture, paths, start=start, **said)
+    options = {"rank": world - 1, "world": world, "slots_per_pass": per_pass}
+    skipped = islice(Loader(mixture, paths, **options), start, None)
+    later = Loader(mixture, paths, start=start, **options)
     for one, other in zip(skipped, later, strict=True):
         assert (one.number, one.total_slots) == (other.number, other.total_slots)
         assert [slots_of(p) for p in one.passes] == [slots_of(p) for p in other.passes]
@@ -198,9 +198,9 @@ def test_a_late_step_is_found_without_reading_those_before(paths, tmp_path):
     before = pa.total_allocated_bytes()
     tracemalloc.start()
     loader = Loader(tmp_path, paths)
-    found = [loader.read(number) for number in (0, 999_989, 999_990, 999_999)]
+    steps_read = [loader.read(number) for number in (0, 999_989, 999_990, 999_999)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(loader) == len(steps)
-    assert [slots_of(step)[0][2] for step in found] == [[s.number % 90] for s in found]
+    assert [slots_of(step)[0][2] for step in steps_read] == [[s.number % 90] for s in steps_read]
     assert peak < 500_000 and pa.total_allocated_bytes() - before < 500_000 < steps.nbytes

@@ -24,20 +24,20 @@ def test_every_place_of_a_shuffle_is_as_likely():
 
 
 def test_a_passage_that_is_kept_out_loses_all_its_windows(bench):
-    made = bench.tokens("squad")
-    tokens = pa.ipc.open_file(pa.memory_map(str(made.path / "train.arrow"))).read_all()
+    artefact = bench.tokens("squad")
+    tokens = pa.ipc.open_file(pa.memory_map(str(artefact.path / "train.arrow"))).read_all()
     example = tokens["example"].to_numpy()
     windows = np.bincount(example)
     assert windows.max() > 1
     without = np.array([0, int(windows.argmax())])
-    left = Sizes.read(made.path, without=without)
+    left = Sizes.read(artefact.path, without=without)
     assert left.rows.tolist() == np.flatnonzero(~np.isin(example, without)).tolist()
     assert left.width.tolist() == tokens["width"].to_numpy()[left.rows].tolist()
 
 
 def test_sizes_are_read_from_the_token_file(bench):
-    made = bench.tokens("arc_easy")
-    sizes = Sizes.read(made.path)
-    assert len(sizes) == sizes.pool("rows") == made.facts["splits"]["train"]["rows"]
-    assert sizes.pool("tokens") == made.facts["splits"]["train"]["tokens"]
+    artefact = bench.tokens("arc_easy")
+    sizes = Sizes.read(artefact.path)
+    assert len(sizes) == sizes.pool("rows") == artefact.facts["splits"]["train"]["rows"]
+    assert sizes.pool("tokens") == artefact.facts["splits"]["train"]["tokens"]
     assert set(sizes.sequences.tolist()) <= {3, 4, 5}

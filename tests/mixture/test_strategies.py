@@ -19,8 +19,8 @@ from muppet_dag.recipes import MixtureSection
 some = settings(max_examples=60, deadline=None)
 
 
-def rates(pool: list[int], **said: object) -> list[float]:
-    return shares(NAMES[: len(pool)], np.array(pool), spec(**said)).tolist()
+def rates(pool: list[int], **keys: object) -> list[float]:
+    return shares(NAMES[: len(pool)], np.array(pool), spec(**keys)).tolist()
 
 
 # --- Shares ---------------------------------------------------------------------------------------
@@ -34,8 +34,8 @@ def test_shares_are_those_of_the_formulas():
     weights = {"a": 1, "b": 2.5, "c": 0.5}
     assert rates(pool, strategy="weights", weights=weights) == pytest.approx([0.25, 0.625, 0.125])
     root = np.sqrt([100, 300, 400])
-    found = rates(pool, strategy="temperature", temperature=2, limit=400)
-    assert found == pytest.approx((root / root.sum()).tolist())
+    rate = rates(pool, strategy="temperature", temperature=2, limit=400)
+    assert rate == pytest.approx((root / root.sum()).tolist())
 
 
 def test_temperature_one_is_proportional_and_a_high_one_equal():
@@ -52,25 +52,27 @@ def test_temperature_one_is_proportional_and_a_high_one_equal():
 @pytest.mark.parametrize("strategy", ["natural", "equal", "weights"])
 def test_an_empty_pool_has_no_share(strategy):
     weights = {"weights": dict.fromkeys(NAMES, 1.0)} if strategy == "weights" else {}
-    found = rates([10, 0, 10], strategy=strategy, **weights)
-    assert found == pytest.approx([0.5, 0, 0.5])
+    rate = rates([10, 0, 10], strategy=strategy, **weights)
+    assert rate == pytest.approx([0.5, 0, 0.5])
 
 
 @given(tasks(), specs())
 @some
-def test_every_task_has_its_share_to_one_slot(sizes, said):
+def test_every_task_has_its_share_to_one_slot(sizes, section):
     """Of rows or tokens, over any number of epochs: what a slot gives too much comes off later."""
-    drawn, facts = draw(sizes, said, 1)
-    unit, names = said.weight_unit, sorted(sizes)
-    pool = {n: sizes[n].capped(said.cap, f"{VERSION}/1", n).pool(unit) for n in names}
-    goal = shares(names, np.array(list(pool.values())), said) * sum(pool.values()) * said.epochs
-    given_, largest = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    drawn, facts = draw(sizes, section, 1)
+    unit, names = section.weight_unit, sorted(sizes)
+    pool = {n: sizes[n].capped(section.cap, f"{VERSION}/1", n).pool(unit) for n in names}
+    goal = (
+        shares(names, np.array(list(pool.values())), section) * sum(pool.values()) * section.epochs
+    )
+    taken, largest = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for slot in slots(drawn):
         amount = sizes[slot.task].tokens[slot.rows].sum() if unit == "tokens" else len(slot.rows)
-        given_[slot.task] += int(amount)
+        taken[slot.task] += int(amount)
         largest[slot.task] = max(largest[slot.task], int(amount))
-    for name, wanted in zip(names, goal, strict=True):
-        assert wanted - 0.51 <= given_[name] <= wanted + 0.51 + max(0, largest[name] - 1)
+    for name, amount in zip(names, goal, strict=True):
+        assert amount - 0.51 <= taken[name] <= amount + 0.51 + max(0, largest[name] - 1)
     assert facts["rows"] == drawn.num_rows
 
 
@@ -78,10 +80,10 @@ def test_every_task_has_its_share_to_one_slot(sizes, said):
 def test_a_part_of_a_round_has_the_shares_of_the_whole_to_sampling_error(unit):
     sizes = {"a": texts(6000, width=4), "b": texts(2000, width=8), "c": texts(500, width=16)}
     weights = {"a": 1.0, "b": 2.0, "c": 1.0}
-    said = spec(strategy="weights", weights=weights, weight_unit=unit, epochs=None, steps=120)
-    made = slots(draw(sizes, replace(said, slots_per_step=10), 1)[0])
+    section = spec(strategy="weights", weights=weights, weight_unit=unit, epochs=None, steps=120)
+    drawn_slots = slots(draw(sizes, replace(section, slots_per_step=10), 1)[0])
     amount = dict.fromkeys(sizes, 0)
-    for slot in made:
+    for slot in drawn_slots:
         of = sizes[slot.task]
         amount[slot.task] += of.pool(unit) / len(of) * len(slot.rows)
     for name, weight in weights.items():
@@ -106,9 +108,9 @@ def test_a_small_task_is_drawn_over_and_over_and_a_large_one_only_in_part():
 
 def test_a_task_whose_share_is_less_than_a_row_is_not_drawn_until_it_is_one():
     sizes = {"a": texts(400), "b": texts(50)}
-    said = spec(strategy="weights", weights={"a": 4500.0, "b": 1.0})
-    assert draw(sizes, said, 1)[1]["rows_by_task"]["b"] == 0
-    assert draw(sizes, replace(said, epochs=10), 1)[1]["rows_by_task"]["b"] > 0
+    section = spec(strategy="weights", weights={"a": 4500.0, "b": 1.0})
+    assert draw(sizes, section, 1)[1]["rows_by_task"]["b"] == 0
+    assert draw(sizes, replace(section, epochs=10), 1)[1]["rows_by_task"]["b"] > 0
 
 
 # --- Batchings ------------------------------------------------------------------------------------
@@ -116,18 +118,18 @@ def test_a_task_whose_share_is_less_than_a_row_is_not_drawn_until_it_is_one():
 
 def test_heterogeneous_steps_mix_tasks():
     sizes = {name: texts(200) for name in "abcd"}
-    made = steps(draw(sizes, spec(slots_per_step=8), 1)[0])
-    assert np.mean([len({slot.task for slot in step}) for step in made]) > 3
+    drawn_slots = steps(draw(sizes, spec(slots_per_step=8), 1)[0])
+    assert np.mean([len({slot.task for slot in step}) for step in drawn_slots]) > 3
 
 
 @given(tasks(), specs(batching="homogeneous"))
 @some
-def test_homogeneous_steps_hold_one_task_and_few_are_short(sizes, said):
-    made = steps(draw(sizes, said, 1)[0])
-    assert all(len({slot.task for slot in step}) == 1 for step in made)
+def test_homogeneous_steps_hold_one_task_and_few_are_short(sizes, section):
+    drawn_slots = steps(draw(sizes, section, 1)[0])
+    assert all(len({slot.task for slot in step}) == 1 for step in drawn_slots)
     for name in sizes:
-        short = [s for s in made if s[0].task == name and len(s) < said.slots_per_step]
-        assert len(short) <= said.epochs
+        short = [s for s in drawn_slots if s[0].task == name and len(s) < section.slots_per_step]
+        assert len(short) <= section.epochs
 
 
 def test_homogeneous_steps_come_in_random_order():
@@ -139,21 +141,21 @@ def test_homogeneous_steps_come_in_random_order():
 
 @given(tasks(), specs(batching="sequential"), st.integers(0, 5))
 @some
-def test_sequential_goes_through_one_task_after_the_other_in_every_epoch(sizes, said, seed):
-    one = draw(sizes, replace(said, epochs=1), seed)[0]
+def test_sequential_goes_through_one_task_after_the_other_in_every_epoch(sizes, section, seed):
+    one = draw(sizes, replace(section, epochs=1), seed)[0]
     order = list(dict.fromkeys(one["task"].to_pylist()))
     tasks_of_steps = [step[0].task for step in steps(one)]
     assert tasks_of_steps == sorted(tasks_of_steps, key=order.index)
     assert all(len({slot.task for slot in step}) == 1 for step in steps(one))
-    whole = draw(sizes, said, seed)[0]
+    whole = draw(sizes, section, seed)[0]
     changes = sum(a != b for a, b in pairwise(whole["task"].to_pylist()))
-    assert changes < said.epochs * len(sizes)
+    assert changes < section.epochs * len(sizes)
 
 
 def test_the_order_of_tasks_comes_from_the_seed():
     sizes = {name: texts(8) for name in "abcd"}
-    said = spec(batching="sequential")
-    orders = {tuple(draw(sizes, said, seed)[0]["task"].to_pylist()) for seed in range(12)}
+    section = spec(batching="sequential")
+    orders = {tuple(draw(sizes, section, seed)[0]["task"].to_pylist()) for seed in range(12)}
     assert len(orders) > 4
 
 
@@ -161,25 +163,25 @@ def test_the_order_of_tasks_comes_from_the_seed():
 
 
 def test_weights_must_name_every_task_that_is_mixed():
-    said = spec(strategy="weights", weights={"a": 1.0})
+    section = spec(strategy="weights", weights={"a": 1.0})
     sizes = {"a": texts(9), "b": texts(9), "c": texts(9)}
     with pytest.raises(BadConfig, match=r"does not name b, c.*Give a weight, or take the task out"):
-        draw(sizes, said, 1)
+        draw(sizes, section, 1)
     with pytest.raises(BadConfig, match="does not name b, c"):
-        check_names(said, sizes)
+        check_names(section, sizes)
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "section"),
     [("weights", {"strategy": "weights", "weights": {"a": 1.0, "b": 1.0}}),
      ("caps", {"caps": {"a": 5, "b": 5}})],
 )  # fmt: skip
-def test_weights_and_caps_name_no_task_that_is_not_mixed(key, said):
+def test_weights_and_caps_name_no_task_that_is_not_mixed(key, section):
     with pytest.raises(BadConfig, match=rf"mixture\.{key} names b, not among"):
-        check_names(spec(**said), ["a"])
-    check_names(spec(**said), ["a", "b"])
+        check_names(spec(**section), ["a"])
+    check_names(spec(**section), ["a", "b"])
 
 
 def test_a_weight_of_a_task_that_failed_is_no_error():
-    said: MixtureSection = spec(strategy="weights", weights={"a": 1.0, "failed": 1.0})
-    assert draw({"a": texts(9)}, said, 1)[1]["rows"] == 9
+    section: MixtureSection = spec(strategy="weights", weights={"a": 1.0, "failed": 1.0})
+    assert draw({"a": texts(9)}, section, 1)[1]["rows"] == 9

@@ -20,23 +20,23 @@ NUMBERS = {"example": 0, "label": -1, "score": float("nan"), "start": 0, "end": 
 LISTS = ("input_ids", "lengths", "second", "offsets", "target")
 
 
-def table(draw: np.random.Generator, rows: int, ids: pa.DataType, null: dict[str, float]):
+def table(draw: np.random.Generator, count: int, ids: pa.DataType, null: dict[str, float]):
     """Made-up rows; of each column named by ``null`` that share of the values is null."""
     top = np.iinfo(ids.to_pandas_dtype()).max
-    made = []
-    for _ in range(rows):
+    rows = []
+    for _ in range(count):
         row = {"passage": draw.integers(0, 2**16, 2).tolist(), "score": float(draw.integers(99))}
         row |= {name: int(draw.integers(-(2**31), 2**31)) for name in ("example", "label", "end")}
         row |= {name: draw.integers(0, top, draw.integers(4)).tolist() for name in LISTS[::4]}
         row |= {name: draw.integers(0, 2**15, draw.integers(3)).tolist() for name in LISTS[1:4]}
-        made.append({k: None if draw.random() < null.get(k, 0) else v for k, v in row.items()})
-    return pa.Table.from_pylist(made, schema(ids))
+        rows.append({k: None if draw.random() < null.get(k, 0) else v for k, v in row.items()})
+    return pa.Table.from_pylist(rows, schema(ids))
 
 
 def write(folder: Path, rows: pa.Table, sizes: list[int], **options) -> Tokens:
     """A file of the rows in record batches of these sizes, over and over."""
-    said = pa.ipc.IpcWriteOptions(**options)
-    with pa.ipc.new_file(str(folder / "train.arrow"), rows.schema, options=said) as writer:
+    options = pa.ipc.IpcWriteOptions(**options)
+    with pa.ipc.new_file(str(folder / "train.arrow"), rows.schema, options=options) as writer:
         at, none = 0, pa.RecordBatch.from_pylist([], rows.schema)
         for size in cycle(sizes):
             if at >= len(rows):

@@ -54,45 +54,49 @@ def child(folder: Path, text: str, parent: str = PARENT) -> Recipe:
 
 
 def test_what_a_child_does_not_say_is_its_parents_and_its_name_is_its_own(tmp_path):
-    made = child(tmp_path, 'description = "the child"')
+    recipe = child(tmp_path, 'description = "the child"')
     parent = recipes.load(tmp_path / "parent.toml")
-    assert made == replace(parent, name="mine", description="the child")
+    assert recipe == replace(parent, name="mine", description="the child")
     assert child(tmp_path, "").description == ""
 
 
 def test_tables_are_merged_and_lists_and_values_replaced(tmp_path):
-    made = child(
+    recipe = child(
         tmp_path,
         'seed = 8\n[tasks]\ninclude = ["cola"]\n[mixture]\nslot_rows = 16\ncaps.rte = 50\n'
         "[finetune.training]\nwarmup = 0.2",
     )
-    assert (made.seed, made.tasks.include, made.tasks.families) == (8, ("cola",), ("mrc",))
-    assert (made.mixture.slot_rows, made.mixture.epochs) == (16, 3)
-    assert made.mixture.caps == {"rte": 50, "squad": 200}
-    assert (made.finetune.training.warmup, made.finetune.tasks) == (0.2, ("boolq",))
+    assert (recipe.seed, recipe.tasks.include, recipe.tasks.families) == (8, ("cola",), ("mrc",))
+    assert (recipe.mixture.slot_rows, recipe.mixture.epochs) == (16, 3)
+    assert recipe.mixture.caps == {"rte": 50, "squad": 200}
+    assert (recipe.finetune.training.warmup, recipe.finetune.tasks) == (0.2, ("boolq",))
 
 
 def test_a_budget_replaces_the_other_kind_of_budget_in_its_own_table_only(tmp_path):
-    made = child(tmp_path, "[mixture]\nsteps = 10")
-    assert (made.mixture.steps, made.mixture.epochs, made.finetune.mixture.epochs) == (10, None, 5)
-    made = child(tmp_path, "[finetune.mixture]\nsteps = 10")
-    assert (made.mixture.epochs, made.finetune.mixture.steps) == (3, 10)
-    assert made.finetune.mixture.epochs is None and made.finetune.mixture.slot_rows == 4
+    recipe = child(tmp_path, "[mixture]\nsteps = 10")
+    assert (recipe.mixture.steps, recipe.mixture.epochs, recipe.finetune.mixture.epochs) == (
+        10,
+        None,
+        5,
+    )
+    recipe = child(tmp_path, "[finetune.mixture]\nsteps = 10")
+    assert (recipe.mixture.epochs, recipe.finetune.mixture.steps) == (3, 10)
+    assert recipe.finetune.mixture.epochs is None and recipe.finetune.mixture.slot_rows == 4
 
 
 @pytest.mark.parametrize("before", MIXING)
 @pytest.mark.parametrize("after", MIXING)
 def test_any_strategy_can_be_changed_to_any_other(tmp_path, before, after):
     parent = f'[mixture]\nsteps = 1\nstrategy = "{before}"\n{MIXING[before]}'
-    said = f'[mixture]\nstrategy = "{after}"\n{MIXING[after]}'
-    write(tmp_path, plain=said + "\nsteps = 1")
-    assert child(tmp_path, said, parent).mixture == recipes.load(tmp_path / "plain.toml").mixture
+    table = f'[mixture]\nstrategy = "{after}"\n{MIXING[after]}'
+    write(tmp_path, plain=table + "\nsteps = 1")
+    assert child(tmp_path, table, parent).mixture == recipes.load(tmp_path / "plain.toml").mixture
 
 
 def test_a_key_that_both_strategies_read_stays(tmp_path):
     parent = '[mixture]\nsteps = 1\nstrategy = "proportional"\nlimit = 10'
-    said = '[mixture]\nstrategy = "temperature"\ntemperature = 2.0'
-    assert child(tmp_path, said, parent).mixture.limit == 10
+    table = '[mixture]\nstrategy = "temperature"\ntemperature = 2.0'
+    assert child(tmp_path, table, parent).mixture.limit == 10
 
 
 def test_a_chain_ends_at_a_shipped_recipe(tmp_path):
@@ -101,10 +105,10 @@ def test_a_chain_ends_at_a_shipped_recipe(tmp_path):
         first='extends = "muppet"\n[training]\nema = 0.9',
         second='extends = "first"\n[training]\nclip_norm = 1.0',
     )
-    found = recipes.load_all(tmp_path)
-    training = replace(found["muppet"].training, ema=0.9, clip_norm=1.0)
-    assert found["second"] == replace(
-        found["muppet"], name="second", description="", training=training
+    loaded = recipes.load_all(tmp_path)
+    training = replace(loaded["muppet"].training, ema=0.9, clip_norm=1.0)
+    assert loaded["second"] == replace(
+        loaded["muppet"], name="second", description="", training=training
     )
 
 
@@ -119,7 +123,7 @@ def test_the_example_in_the_readme_is_a_recipe(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"mine": 'extends = "mine"'}, r"mine\.toml: extends: .*itself \(mine -> mine\)"),
         ({"mine": 'extends = "b"', "b": 'extends = "c"', "c": 'extends = "b"'},
@@ -139,9 +143,9 @@ def test_the_example_in_the_readme_is_a_recipe(tmp_path):
         ({"mine": 'extends = "demo"\n[mixture]\nextends = "small"'}, r"mixture\.extends: there is"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_extended_is_refused_with_the_file_at_fault(tmp_path, files, said):
+def test_what_cannot_be_extended_is_refused_with_the_file_at_fault(tmp_path, files, message):
     write(tmp_path, **files)
-    with pytest.raises(BadConfig, match=said):
+    with pytest.raises(BadConfig, match=message):
         recipes.load(tmp_path / "mine.toml")
 
 

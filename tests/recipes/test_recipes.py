@@ -85,12 +85,17 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
     text = GOOD + "slot_rows = 0\nlimit = 5\n[training]\nwarmup = 2.0\npatience = -1"
     with pytest.raises(BadConfig) as caught:
         load(tmp_path, text)
-    for said in ("mixture: slot_rows must", "limit does", "training: patience must", "warmup must"):
-        assert said in str(caught.value)
+    for message in (
+        "mixture: slot_rows must",
+        "limit does",
+        "training: patience must",
+        "warmup must",
+    ):
+        assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("mixture", "said"),
+    ("mixture", "message"),
     [
         ("strategy = 'temperature'\nsteps = 1", "strategy 'temperature' needs temperature"),
         ("strategy = 'proportional'\nsteps = 1", "strategy 'proportional' needs limit"),
@@ -107,14 +112,14 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
         ("slot_rows = 1", "the budget is either steps or epochs"),
     ],
 )
-def test_a_contradiction_in_a_mixture_is_told_under_its_table(tmp_path, mixture, said):
+def test_a_contradiction_in_a_mixture_is_told_under_its_table(tmp_path, mixture, message):
     for table, rest in (("mixture", ""), ("finetune.mixture", GOOD)):
-        with pytest.raises(BadConfig, match=rf"mine\.toml: {table}: {re.escape(said)}"):
+        with pytest.raises(BadConfig, match=rf"mine\.toml: {table}: {re.escape(message)}"):
             load(tmp_path, f"{rest}[{table}]\n{mixture}")
 
 
 @pytest.mark.parametrize(
-    ("training", "said"),
+    ("training", "message"),
     [
         ("r3f_lambda = -1.0", "r3f_lambda must be at least 0"),
         ("clip_norm = -1.0", "clip_norm must be at least 0"),
@@ -129,9 +134,9 @@ def test_a_contradiction_in_a_mixture_is_told_under_its_table(tmp_path, mixture,
         ("timeout_minutes = 0", "timeout_minutes must be greater than 0"),
     ],
 )
-def test_a_bad_training_value_is_told_under_its_table(tmp_path, training, said):
+def test_a_bad_training_value_is_told_under_its_table(tmp_path, training, message):
     for table in ("training", "finetune.training"):
-        with pytest.raises(BadConfig, match=rf"mine\.toml: {table}: {re.escape(said)}"):
+        with pytest.raises(BadConfig, match=rf"mine\.toml: {table}: {re.escape(message)}"):
             load(tmp_path, f"{GOOD}[{table}]\n{training}")
 
 

@@ -85,8 +85,8 @@ def expected(recipe: Recipe, pool: dict[str, int]) -> dict[str, float]:
         "proportional": lambda e: min(e, spec.limit),
         "temperature": lambda e: min(e, spec.limit) ** (1 / spec.temperature),
     }
-    found = {task: rates[spec.strategy](rows) for task, rows in pool.items()}
-    return {task: rate / sum(found.values()) for task, rate in found.items()}
+    rate_by_task = {task: rates[spec.strategy](rows) for task, rows in pool.items()}
+    return {task: rate / sum(rate_by_task.values()) for task, rate in rate_by_task.items()}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -108,7 +108,7 @@ def test_a_shipped_recipe_runs_as_it_says(ready, name):
     assert (len(runs) == len(tasks)) == (recipe.mixture.batching == "sequential")
 
     lines = [json.loads(line) for line in (model.path / "metrics.jsonl").read_text().splitlines()]
-    losses = {key: said[key] for said in reversed(lines) for key in said if "train/loss" in key}
+    losses = {key: row[key] for row in reversed(lines) for key in row if "train/loss" in key}
     assert {f"train/loss/{task}" for task in tasks} < set(losses)
     assert all(math.isfinite(loss) for loss in losses.values())
     # A span among a hundred places costs about log 100 before it is learnt, or 1 where scaled.
@@ -133,5 +133,5 @@ def test_recipes_that_fine_tune_alike_share_the_baseline_and_are_scored_each(rea
             pipeline.evaluate(ready.store, recipe, "tiny-bert", start, catalogue.get("rte")).facts
         )
     assert len(launched) == 1 and len({each.path for each in tuned}) == 1
-    assert [said["recipe"] for said in scores] == ["muppet", "muppet-r4f", "t5-equal"]
+    assert [row["recipe"] for row in scores] == ["muppet", "muppet-r4f", "t5-equal"]
     assert scores[0]["scores"] == scores[1]["scores"] == scores[2]["scores"]

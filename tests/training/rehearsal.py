@@ -62,8 +62,8 @@ class Rehearsal:
         total = torch.zeros(())
         for counts, slots in self.passes(number):
             torch.manual_seed(hash((self.seed, number, slots[0][0])))
-            found = self.model.losses([slot for _, slot in slots], self.training)
-            loss = torch.stack([loss.mean() for loss, _ in found]).sum() * counts / 3
+            row_losses = self.model.losses([slot for _, slot in slots], self.training)
+            loss = torch.stack([loss.mean() for loss, _ in row_losses]).sum() * counts / 3
             loss.backward()
             total += loss.detach()
         self.group.sum_gradients(self.model.parameters())
@@ -97,16 +97,16 @@ class Rehearsal:
         if self.group.rank == 0:
             output.mkdir(parents=True)
             (output / "losses.json").write_text(json.dumps(self.losses))
-            for name, said in (("model", state), ("average", averaged)):
-                clean = {key: value.clone() for key, value in said.items()}
+            for name, tensors in (("model", state), ("average", averaged)):
+                clean = {key: value.clone() for key, value in tensors.items()}
                 save_file(clean, output / f"{name}.safetensors")
 
 
 def rehearse(group: Group, plans: dict[str, dict[str, Any]], output: str) -> None:
     """Run each plan: ``{"base": …, "generates": …, "training": {…}}``."""
     for name, plan in plans.items():
-        given = {**plan, "training": TrainingSection(**plan["training"])}
-        rehearsal = Rehearsal(**given)
+        settings = {**plan, "training": TrainingSection(**plan["training"])}
+        rehearsal = Rehearsal(**settings)
         rehearsal.prepare(group)
         rehearsal.run()
         rehearsal.write(Path(output) / name)

@@ -28,12 +28,12 @@ def base(tmp_path_factory) -> str:
     return str(passes.make(tmp_path_factory.mktemp("base"), "bert"))
 
 
-def settings(**said) -> TrainingSection:
-    return TrainingSection(**{"learning_rate": 1e-3, "clip_norm": 1.0, "ema": 0.9, **said})
+def settings(**keys) -> TrainingSection:
+    return TrainingSection(**{"learning_rate": 1e-3, "clip_norm": 1.0, "ema": 0.9, **keys})
 
 
-def ready(base: str, group: Group = ALONE, **said) -> Rehearsal:
-    rehearsal = Rehearsal(base, settings(**said))
+def ready(base: str, group: Group = ALONE, **keys) -> Rehearsal:
+    rehearsal = Rehearsal(base, settings(**keys))
     rehearsal.prepare(group)
     return rehearsal
 
@@ -42,8 +42,8 @@ def keeper(folder: Path, rehearsal: Rehearsal, fingerprint: str = "this job") ->
     return Checkpoints(folder, fingerprint, rehearsal.training, rehearsal.group)
 
 
-def save(kept: Checkpoints, step: int, run: Rehearsal, **said) -> None:
-    kept.save(step, run.model, run.optimizer, said, run.ema)
+def save(kept: Checkpoints, step: int, run: Rehearsal, **keys) -> None:
+    kept.save(step, run.model, run.optimizer, keys, run.ema)
 
 
 def restore(kept: Checkpoints, run: Rehearsal) -> tuple[int, dict]:
@@ -59,8 +59,8 @@ def everything(run: Rehearsal) -> dict[str, torch.Tensor]:
         for key, value in values.items()
     }
     averages = {f"{name}/average": tensor for name, tensor in run.ema.averages.items()}
-    found = {**run.model.state_dict(), **state, **averages}
-    return {name: tensor.detach().clone() for name, tensor in found.items()}
+    tensors = {**run.model.state_dict(), **state, **averages}
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -78,8 +78,8 @@ def steps(folder: Path) -> list[int]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_going_on_from_a_checkpoint_is_as_if_nothing_had_been(base, tmp_path, optimizer, later):
     """Saved after one step, when some heads have been used and others have no optimizer state."""
-    said = {"optimizer": optimizer, "dropout": 0.1, "async_checkpoints": later}
-    whole = ready(base, **said)
+    keys = {"optimizer": optimizer, "dropout": 0.1, "async_checkpoints": later}
+    whole = ready(base, **keys)
     kept = keeper(tmp_path, whole)
     whole.run(0, 1)
     save(kept, 1, whole, waited=3, base={"sst2": 0.5})
@@ -87,7 +87,7 @@ def test_going_on_from_a_checkpoint_is_as_if_nothing_had_been(base, tmp_path, op
     whole.run(1)
     kept.wait()
 
-    again = ready(base, **said)
+    again = ready(base, **keys)
     assert restore(keeper(tmp_path, again), again) == (1, {"waited": 3, "base": {"sst2": 0.5}})
     assert same(everything(again), at_save)
     unused = again.model.heads["number"].projection.weight
@@ -150,12 +150,12 @@ def second_half(group: Group, base: str, folder: str, sharded: str, output: str)
 def test_other_workers_go_on_from_it_sharded_or_not(base, tmp_path, before, after):
     from safetensors.torch import load_file
 
-    def on(place, work, *given) -> None:
+    def on(place, work, *args) -> None:
         workers, kind = place
         if workers == 1:
-            work(ALONE, base, str(tmp_path / "kept"), kind, *given)
+            work(ALONE, base, str(tmp_path / "kept"), kind, *args)
         else:
-            codes = gang(workers, work, base, str(tmp_path / "kept"), kind, *given)
+            codes = gang(workers, work, base, str(tmp_path / "kept"), kind, *args)
             assert codes == [0] * workers
 
     on(before, first_half)
@@ -198,9 +198,9 @@ def test_the_best_weights_come_back(base, tmp_path):
     run.run(2, 5)
     save(kept, 5, run)
     kept.restore_best(run.model, run.ema)
-    found = everything(run)
+    restored = everything(run)
     weights = [name for name in best if name in run.model.state_dict() or "/average" in name]
-    assert all(torch.equal(found[name], best[name]) for name in weights)
+    assert all(torch.equal(restored[name], best[name]) for name in weights)
 
 
 def test_there_may_be_no_best(base, tmp_path):

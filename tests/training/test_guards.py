@@ -59,14 +59,16 @@ def test_a_loss_that_is_not_finite_names_task_and_rows(bench, tmp_path):
     trainer = Trainer(bench.job(tmp_path, "sst2", "squad"), ALONE)
     with torch.no_grad():
         trainer.model.heads["mrc"].projection.weight.fill_(math.inf)
-    with pytest.raises(MuppetError, match=r"loss of task 'squad' is nan \(slot \d+, token") as said:
+    with pytest.raises(
+        MuppetError, match=r"loss of task 'squad' is nan \(slot \d+, token"
+    ) as caught:
         trainer.run()
-    step = int(str(said.value).split()[1].rstrip(":"))
+    step = int(str(caught.value).split()[1].rstrip(":"))
     written = json.loads((tmp_path / f"nonfinite-step-{step}.json").read_text())
     assert written["step"] == step
     assert {each["task"] for each in written["slots"]} == {"squad"}
-    told = [row for each in written["slots"] for row in each["rows"]]
-    assert sorted(told) == sorted(rows_of(tmp_path, step, "squad"))
+    rows = [row for each in written["slots"] for row in each["rows"]]
+    assert sorted(rows) == sorted(rows_of(tmp_path, step, "squad"))
     assert "heads.mrc.projection.weight" in written["parameters"]
     assert not (tmp_path / "model").exists()
 
@@ -117,10 +119,10 @@ def test_skipped_steps_are_told_and_counted_in_no_mean(bench, tmp_path, capsys):
     run(on(bad, job), ALONE)
     fails = [n for n in range(SINGLE.steps) if rows_of(tmp_path / "run", n, "squad")]
     assert 0 < len(fails) < SINGLE.steps
-    train = [said for said in lines(tmp_path / "run") if "train/skipped" in said]
+    train = [line for line in lines(tmp_path / "run") if "train/skipped" in line]
     assert train[-1]["train/skipped"] == len(fails)
-    assert all(math.isfinite(value) for said in train for value in said.values())
-    assert not any("train/loss/squad" in said for said in train)
+    assert all(math.isfinite(value) for line in train for value in line.values())
+    assert not any("train/loss/squad" in line for line in train)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["skipped"] == len(fails)
     assert capsys.readouterr().err.count("the step is skipped") == len(fails)
 
@@ -144,14 +146,16 @@ def test_all_workers_skip_alike(bench, tmp_path, sharding):
         on(bad, job).write(output / "job.json")
         launch([output / "job.json"], workers)
         outputs.append(output)
-    told = [[json.loads(path.read_text()) for path in sorted(output.glob("nonfinite-step-*.json"))]
-            for output in outputs]  # fmt: skip
-    for said in (each for output in told for each in output):
-        said["parameters"].sort()  # sharded or not, they come in another order
-    assert told[0] and told[0] == told[1]
+    reports = [
+        [json.loads(path.read_text()) for path in sorted(output.glob("nonfinite-step-*.json"))]
+        for output in outputs
+    ]
+    for report in (each for output in reports for each in output):
+        report["parameters"].sort()  # sharded or not, they come in another order
+    assert reports[0] and reports[0] == reports[1]
     assert not list(outputs[1].glob(".nonfinite*"))
-    alone, together = ([said for said in lines(o) if "train/loss" in said][-1] for o in outputs)
-    assert alone["train/skipped"] == together["train/skipped"] == len(told[0]) < mixture.steps
+    alone, together = ([line for line in lines(o) if "train/loss" in line][-1] for o in outputs)
+    assert alone["train/skipped"] == together["train/skipped"] == len(reports[0]) < mixture.steps
     for name in ("train/loss", "train/loss/sst2", "train/gradient_norm"):
         assert alone[name] == pytest.approx(together[name], rel=1e-4)
 
@@ -169,9 +173,9 @@ def test_skipped_steps_are_remembered_by_a_resumed_run(bench, tmp_path):
         if step.number == 7:
             break
     run(resumed, ALONE)
-    for said, other in zip(lines(tmp_path / "through"), lines(tmp_path / "resumed"), strict=True):
-        assert said.get("train/skipped") == other.get("train/skipped")
-        assert said.get("train/loss") == other.get("train/loss")
+    for line, other in zip(lines(tmp_path / "through"), lines(tmp_path / "resumed"), strict=True):
+        assert line.get("train/skipped") == other.get("train/skipped")
+        assert line.get("train/loss") == other.get("train/loss")
     assert weights(tmp_path / "through" / "model") == weights(tmp_path / "resumed" / "model")
 
 
@@ -188,11 +192,11 @@ def test_out_of_memory_names_the_slots_and_what_to_lower(bench, tmp_path, monkey
         raise error
 
     monkeypatch.setattr(Engine, "losses", fail)
-    with pytest.raises(MuppetError) as said:
+    with pytest.raises(MuppetError) as caught:
         run(bench.job(tmp_path, "sst2", slots_per_pass=2), ALONE)
     for part in ("step 0", "slots 0 to 1", "sst2 (8 rows,", "padded tokens", "mixture.slot_tokens",
                  "training.slots_per_pass", "training.fuse_noised"):  # fmt: skip
-        assert part in str(said.value)
+        assert part in str(caught.value)
 
 
 def test_out_of_memory_in_the_optimizer_is_told_as_such(bench, tmp_path, monkeypatch):
@@ -219,9 +223,9 @@ def test_another_error_of_a_pass_is_not_taken_for_lack_of_memory(bench, tmp_path
 
 
 def test_a_task_that_runs_away_is_warned_of_once_until_it_is_back():
-    told: set[str] = set()
+    warned_before: set[str] = set()
     for loss, warned in ((1.0, 0), (3.5, 1), (4.0, 0), (0.9, 0), (3.1, 1)):
         values = {"train/loss/rte": loss, "train/loss/sst2": 1.0, "train/loss": 9.0}
-        said = guards.runaways(values, told)
-        assert len(said) == warned
-        assert all("'rte'" in each for each in said)
+        warnings = guards.runaways(values, warned_before)
+        assert len(warnings) == warned
+        assert all("'rte'" in each for each in warnings)

@@ -22,78 +22,80 @@ def model() -> nn.ModuleDict:
     return nn.ModuleDict({n: nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for n in ("a", "b")})
 
 
-def learn(made: nn.ModuleDict, optimizer: torch.optim.Optimizer, head: str, seed: int = 0) -> None:
+def learn(
+    network: nn.ModuleDict, optimizer: torch.optim.Optimizer, head: str, seed: int = 0
+) -> None:
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(seed))
-    (made[head](x) - x).square().mean().backward()
+    (network[head](x) - x).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 
 
-def values(made: nn.Module) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in made.parameters()]
+def values(network: nn.Module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in network.parameters()]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_head_without_a_gradient_is_left_alone(name):
-    made = model()
+    network = model()
     optimizer = make_optimizer(
-        made, TrainingSection(optimizer=name, learning_rate=0.1, weight_decay=0.1)
+        network, TrainingSection(optimizer=name, learning_rate=0.1, weight_decay=0.1)
     )
-    learn(made, optimizer, "a")
-    learn(made, optimizer, "b")
-    before, moved = values(made["a"]), values(made["b"])
+    learn(network, optimizer, "a")
+    learn(network, optimizer, "b")
+    before, moved = values(network["a"]), values(network["b"])
     for seed in range(3):
-        learn(made, optimizer, "b", seed)
-    assert all(map(torch.equal, before, values(made["a"])))  # nor momentum nor decay
-    assert not any(map(torch.equal, moved, values(made["b"])))
+        learn(network, optimizer, "b", seed)
+    assert all(map(torch.equal, before, values(network["a"])))  # nor momentum nor decay
+    assert not any(map(torch.equal, moved, values(network["b"])))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_learns(name):
-    made, x = model(), torch.randn(8, 4)
-    optimizer = make_optimizer(made, TrainingSection(optimizer=name, learning_rate=0.03))
+    network, x = model(), torch.randn(8, 4)
+    optimizer = make_optimizer(network, TrainingSection(optimizer=name, learning_rate=0.03))
 
     def loss() -> float:
-        return float((made["a"](x) - x).square().mean())
+        return float((network["a"](x) - x).square().mean())
 
     before = loss()
     for seed in range(50):
-        learn(made, optimizer, "a", seed)
+        learn(network, optimizer, "a", seed)
     assert loss() < 0.7 * before
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_biases_and_norms_do_not_decay(name):
     """A gradient of zero leaves only the decay."""
-    made = model()["a"]
+    network = model()["a"]
     optimizer = make_optimizer(
-        made, TrainingSection(optimizer=name, learning_rate=0.1, weight_decay=0.5)
+        network, TrainingSection(optimizer=name, learning_rate=0.1, weight_decay=0.5)
     )
     with torch.no_grad():
-        made[0].bias.fill_(1.0)
-    before = {name: p.detach().clone() for name, p in made.named_parameters()}
-    for p in made.parameters():
+        network[0].bias.fill_(1.0)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for p in network.parameters():
         p.grad = torch.zeros_like(p)
     optimizer.step()
-    moved = {name for name, p in made.named_parameters() if not torch.equal(p, before[name])}
+    moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"0.weight"}
 
 
 def test_adamw_is_the_formula():
     """Loshchilov and Hutter 2017, algorithm 2, in float64 by hand."""
-    made = nn.Linear(3, 3, bias=False)
-    said = TrainingSection(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
-    optimizer = make_optimizer(made, said)
-    weight = made.weight.detach().double()
+    network = nn.Linear(3, 3, bias=False)
+    section = TrainingSection(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
+    optimizer = make_optimizer(network, section)
+    weight = network.weight.detach().double()
     m = v = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(1, 6):
         gradient = torch.randn(3, 3, generator=torch.Generator().manual_seed(step))
-        made.weight.grad = gradient.clone()
+        network.weight.grad = gradient.clone()
         optimizer.step()
         weight = weight * (1 - 0.1 * 0.2)
         m, v = 0.8 * m + 0.2 * gradient.double(), 0.9 * v + 0.1 * gradient.double() ** 2
         weight = weight - 0.1 * (m / (1 - 0.8**step)) / ((v / (1 - 0.9**step)).sqrt() + 1e-3)
-    torch.testing.assert_close(made.weight.detach().double(), weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(network.weight.detach().double(), weight, rtol=0, atol=1e-6)
 
 
 @settings(deadline=None)  # the first call imports transformers
@@ -104,11 +106,11 @@ def test_adamw_is_the_formula():
 def test_a_schedule_is_a_function_of_the_step(kind, steps, warmup, start):
     """Started anywhere, the rates are those of the same steps from the beginning."""
     start = min(start, steps - 1)
-    said = TrainingSection(schedule=kind, warmup=warmup, learning_rate=1.0)
+    section = TrainingSection(schedule=kind, warmup=warmup, learning_rate=1.0)
 
     def rates(start: int) -> list[float]:
-        optimizer = make_optimizer(nn.Linear(2, 2), said)
-        schedule, seen = make_schedule(optimizer, said, steps, start), []
+        optimizer = make_optimizer(nn.Linear(2, 2), section)
+        schedule, seen = make_schedule(optimizer, section, steps, start), []
         for _ in range(start, steps):
             seen.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
@@ -148,29 +150,29 @@ def test_without_any_gradient_the_norm_is_zero():
 
 
 def test_the_average_follows_the_formula_and_is_swapped_in_and_out():
-    made = model()
-    optimizer = make_optimizer(made, TrainingSection(learning_rate=0.1))
-    ema, expected = Ema(made, 0.8), values(made)
+    network = model()
+    optimizer = make_optimizer(network, TrainingSection(learning_rate=0.1))
+    ema, expected = Ema(network, 0.8), values(network)
     for seed in range(5):
-        learn(made, optimizer, "a", seed)
+        learn(network, optimizer, "a", seed)
         ema.update()
-        expected = [0.8 * a + 0.2 * w for a, w in zip(expected, values(made), strict=True)]
-    weights = values(made)
+        expected = [0.8 * a + 0.2 * w for a, w in zip(expected, values(network), strict=True)]
+    weights = values(network)
     with ema.applied():
-        for one, other in zip(values(made), expected, strict=True):
+        for one, other in zip(values(network), expected, strict=True):
             torch.testing.assert_close(one, other)
-    assert all(map(torch.equal, values(made), weights))
+    assert all(map(torch.equal, values(network), weights))
     before, after = (
-        values(made["b"]),
-        [ema.averages[f"b.{n}"] for n, _ in made["b"].named_parameters()],
+        values(network["b"]),
+        [ema.averages[f"b.{n}"] for n, _ in network["b"].named_parameters()],
     )
     assert all(map(torch.equal, before, after))  # an idle head's average is the head
 
 
 def test_an_error_inside_puts_the_weights_back():
-    made = model()
-    ema, weights = Ema(made, 0.5), values(made)
+    network = model()
+    ema, weights = Ema(network, 0.5), values(network)
     ema.averages["a.0.weight"].zero_()
     with pytest.raises(KeyError), ema.applied():
         raise KeyError
-    assert all(map(torch.equal, values(made), weights))
+    assert all(map(torch.equal, values(network), weights))

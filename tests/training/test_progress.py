@@ -76,13 +76,13 @@ def test_waiting_for_an_item_is_time_for_data_and_using_it_is_not():
 
 def test_a_step_is_made_of_its_phases(bench, tmp_path):
     run(bench.job(tmp_path, "sst2", "squad", validate_every=5, checkpoint_every=5), ALONE)
-    train = [said for said in lines(tmp_path) if "train/loss" in said]
-    for said in train:
-        parts = {name: said[f"time/{name}_ms"] for name in PHASES}
+    train = [line for line in lines(tmp_path) if "train/loss" in line]
+    for line in train:
+        parts = {name: line[f"time/{name}_ms"] for name in PHASES}
         assert parts["forward"] > 0 and parts["backward"] > 0 and parts["optimizer"] > 0
-        assert sum(parts.values()) <= said["time/step_ms"]
-        assert said["memory/peak_gb"] > 0.05
-        assert "train/flops_utilisation" not in said  # only where a peak is known
+        assert sum(parts.values()) <= line["time/step_ms"]
+        assert line["memory/peak_gb"] > 0.05
+        assert "train/flops_utilisation" not in line  # only where a peak is known
     # What was validated after step 5 is in the window of step 6.
     assert train[5]["time/aside_ms"] > 0 == train[4]["time/aside_ms"]
 
@@ -94,11 +94,11 @@ def test_useful_tokens_by_the_second_are_counted_without_validation(bench, tmp_p
     trainer.update(step)
     with trainer.clock.phase("aside"):
         time.sleep(0.5)
-    said = trainer.progress.take()
+    line = trainer.progress.take()
     tokens = sum(b.tokens for each in step.passes for _, b in each.slots)
-    training = (said["time/step_ms"] - said["time/aside_ms"]) / 1000
-    assert said["train/tokens_per_second"] == pytest.approx(tokens / training)
-    assert said["time/aside_ms"] >= 500
+    training = (line["time/step_ms"] - line["time/aside_ms"]) / 1000
+    assert line["train/tokens_per_second"] == pytest.approx(tokens / training)
+    assert line["time/aside_ms"] >= 500
 
 
 # --- Tokens ---------------------------------------------------------------------------------------
@@ -108,16 +108,16 @@ lengths = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "sum"]), lengths), min_size=1, max_size=5))
 def test_a_pass_computes_over_what_its_padded_arrays_hold(slots):
-    made = [batch(t, ls, [3 + n % 4 for n in ls] if t == "sum" else None) for t, ls in slots]
+    batches = [batch(t, ls, [3 + n % 4 for n in ls] if t == "sum" else None) for t, ls in slots]
     expected = 0
     for generating in (False, True):
-        some = [b for b in made if (b.task == "sum") == generating]
+        some = [b for b in batches if (b.task == "sum") == generating]
         for key in ("lengths", "target_lengths"):
             all_of_them = [n for b in some for n in getattr(b, key)]
             expected += np.zeros((len(all_of_them), max(all_of_them, default=0))).size
-    assert computed_tokens(made, {"sum"}) == expected
-    assert computed_tokens(made[:1], {"sum"}) == made[0].padded_tokens
-    assert computed_tokens(made, {"sum"}) >= sum(b.tokens for b in made)
+    assert computed_tokens(batches, {"sum"}) == expected
+    assert computed_tokens(batches[:1], {"sum"}) == batches[0].padded_tokens
+    assert computed_tokens(batches, {"sum"}) >= sum(b.tokens for b in batches)
 
 
 # --- After a kill ---------------------------------------------------------------------------------
@@ -138,10 +138,10 @@ def test_a_log_window_that_a_kill_cut_in_two_is_reported_whole(bench, tmp_path):
         run(job, ALONE)
     timed = ("time/", "memory/", "train/tokens_per_second")
     through, killed = (
-        [{k: v for k, v in said.items() if not k.startswith(timed)} for said in lines(output)]
+        [{k: v for k, v in line.items() if not k.startswith(timed)} for line in lines(output)]
         for output in (tmp_path / "through", tmp_path / "killed")
     )
-    assert [said["step"] for said in through if "train/loss" in said] == [3, 7, 9]
+    assert [line["step"] for line in through if "train/loss" in line] == [3, 7, 9]
     assert through == killed
 
 
@@ -159,11 +159,11 @@ def test_flops_are_those_that_torch_counts(tmp_path, kind):
     inputs = passes.slot(size, shortest=long, longest=long)
     inputs |= {"target": inputs["input_ids"][: 9 * size], "target_lengths": torch.full((size,), 9)}
     own = batch("any", [long] * size, inputs["target_lengths"].tolist())
-    said = Flops(model.backbone).of(own, generates=kind == "generation")
+    flops = Flops(model.backbone).of(own, generates=kind == "generation")
     # The fused attention of a CPU is one that torch's counter does not know.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.logits(spec.name, inputs).sum().backward()
-    assert counter.get_total_flops() == pytest.approx(said, rel=0.02)
+    assert counter.get_total_flops() == pytest.approx(flops, rel=0.02)
 
 
 def test_the_regularizer_runs_twice_but_for_regression(bench, tmp_path):

@@ -48,9 +48,9 @@ def undisturbed(bench, tmp_path_factory) -> dict[str, bytes]:
 
 @pytest.fixture
 def job(bench, tmp_path) -> Job:
-    made = bench.job(tmp_path / "run", *TASKS, **SETTINGS)
-    made.write(tmp_path / "run" / "job.json")
-    return made
+    job = bench.job(tmp_path / "run", *TASKS, **SETTINGS)
+    job.write(tmp_path / "run" / "job.json")
+    return job
 
 
 def start(job: Job) -> subprocess.Popen:
@@ -102,8 +102,8 @@ def test_killed_at_random_moments_and_run_again_the_model_is_the_same(
     bench, tmp_path, undisturbed, kills, later
 ):
     """A checkpoint is written every step, so that many a kill comes in the middle of one."""
-    said = {**SETTINGS, "checkpoint_every": 1, "async_checkpoints": later}
-    job = bench.job(tmp_path / "run", *TASKS, **said)
+    settings = {**SETTINGS, "checkpoint_every": 1, "async_checkpoints": later}
+    job = bench.job(tmp_path / "run", *TASKS, **settings)
     job.write(tmp_path / "run" / "job.json")
     for _ in range(kills):
         child = start(job)
@@ -134,10 +134,10 @@ def test_asked_to_stop_it_leaves_a_checkpoint_says_so_and_goes_on_later(job, und
     child = start(job)
     wait_for_checkpoints(job, child)
     child.send_signal(signal.SIGTERM)
-    _, told = child.communicate(timeout=20)  # as long as Dagster waits
+    _, output = child.communicate(timeout=20)  # as long as Dagster waits
     assert child.returncode == 143
-    assert "run again to resume" in told and "Traceback" not in told
-    step = int(told.split("stopped after step ")[1].split(";")[0])
+    assert "run again to resume" in output and "Traceback" not in output
+    step = int(output.split("stopped after step ")[1].split(";")[0])
     assert checkpoints(job)[-1].name == f"step-{step:08d}"
     finish(job)
     assert weights(Path(job.output, "model")) == undisturbed

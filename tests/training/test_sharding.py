@@ -34,7 +34,7 @@ UNDECIDED = {"heads.commonsense.projection.bias", "heads.mrc.projection.bias"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def rehearsed(tmp_path_factory):
     """Runs all plans on so many workers, sharded or not; returns the output folder."""
     folder = tmp_path_factory.mktemp("sharding")
     for kind in ("bert", "bart"):
@@ -69,8 +69,8 @@ WORKERS = [2, pytest.param(4, marks=pytest.mark.slow)]
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize("kind", ["none", "fsdp"])
 @pytest.mark.parametrize("plan", PLANS)
-def test_any_number_of_workers_sharded_or_not_learns_the_same(made, plan, kind, workers):
-    alone, together = made(1, "none") / plan, made(workers, kind) / plan
+def test_any_number_of_workers_sharded_or_not_learns_the_same(rehearsed, plan, kind, workers):
+    alone, together = rehearsed(1, "none") / plan, rehearsed(workers, kind) / plan
     one, other = (json.loads((path / "losses.json").read_text()) for path in (alone, together))
     assert one == pytest.approx(other, abs=1e-5)
     for file in ("model.safetensors", "average.safetensors"):
@@ -80,9 +80,9 @@ def test_any_number_of_workers_sharded_or_not_learns_the_same(made, plan, kind, 
             torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-5, msg=name)
 
 
-def test_the_plans_differ_and_learn(made):
-    said = {plan: json.loads((made(1, "none") / plan / "losses.json").read_text())
+def test_the_plans_differ_and_learn(rehearsed):
+    losses_by_plan = {plan: json.loads((rehearsed(1, "none") / plan / "losses.json").read_text())
             for plan in PLANS}  # fmt: skip
-    assert len({tuple(losses) for losses in said.values()}) == len(PLANS)
-    for losses in said.values():
+    assert len({tuple(losses) for losses in losses_by_plan.values()}) == len(PLANS)
+    for losses in losses_by_plan.values():
         assert sum(losses[-4:]) < sum(losses[:4])

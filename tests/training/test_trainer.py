@@ -36,7 +36,7 @@ def lines(output: Path) -> list[dict]:
 
 
 def losses(output: Path) -> dict[int, float]:
-    return {said["step"]: said["train/loss"] for said in lines(output) if "train/loss" in said}
+    return {line["step"]: line["train/loss"] for line in lines(output) if "train/loss" in line}
 
 
 def tasks_of(step: Step) -> set[str]:
@@ -48,12 +48,12 @@ def replaced(job: Job, **changes) -> Job:
 
 
 def test_the_loss_goes_down_on_every_family(bench, tmp_path):
-    said = MixtureSection(slot_tokens=768, slot_rows=16, slots_per_step=4, steps=40)
+    mixture = MixtureSection(slot_tokens=768, slot_rows=16, slots_per_step=4, steps=40)
     names = ("sst2", "stsb", "commonsense_qa", "squad", "aeslc")
-    run(bench.job(tmp_path, *names, base="tiny-bart", mixture=said, learning_rate=3e-3), ALONE)
+    run(bench.job(tmp_path, *names, base="tiny-bart", mixture=mixture, learning_rate=3e-3), ALONE)
     for name in names:
-        seen = [said[f"train/loss/{name}"] for said in lines(tmp_path)
-                if f"train/loss/{name}" in said]  # fmt: skip
+        seen = [line[f"train/loss/{name}"] for line in lines(tmp_path)
+                if f"train/loss/{name}" in line]  # fmt: skip
         third = max(1, len(seen) // 3)
         assert sum(seen[-third:]) / third < 0.9 * sum(seen[:third]) / third, name
 
@@ -81,15 +81,15 @@ def test_regression_targets_lie_between_zero_and_one(bench, tmp_path):
 
 def test_each_step_is_reported_once_and_validation_beside_it(bench, tmp_path):
     run(bench.job(tmp_path, "sst2", "rte", validate_every=5), ALONE)
-    train = [said for said in lines(tmp_path) if "train/loss" in said]
-    assert [said["step"] for said in train] == list(range(10))
-    checked = [said for said in lines(tmp_path) if "validation/mean" in said]
-    assert [said["step"] for said in checked] == [4, 9]
-    for said in checked:
-        both = [said["validation/sst2/accuracy"], said["validation/rte/accuracy"]]
-        assert said["validation/mean"] == pytest.approx(sum(both) / 2)
-    for said in train:
-        assert 0 < said["train/useful_share"] <= 1 and said["train/tokens_per_second"] > 0
+    train = [line for line in lines(tmp_path) if "train/loss" in line]
+    assert [line["step"] for line in train] == list(range(10))
+    checked = [line for line in lines(tmp_path) if "validation/mean" in line]
+    assert [line["step"] for line in checked] == [4, 9]
+    for line in checked:
+        both = [line["validation/sst2/accuracy"], line["validation/rte/accuracy"]]
+        assert line["validation/mean"] == pytest.approx(sum(both) / 2)
+    for line in train:
+        assert 0 < line["train/useful_share"] <= 1 and line["train/tokens_per_second"] > 0
 
 
 def test_a_finished_run_says_how_many_steps_it_took(bench, tmp_path):
@@ -105,7 +105,7 @@ def test_validating_does_not_change_the_weights(bench, tmp_path):
 
 def test_the_learning_rate_warms_up_and_falls_to_zero(bench, tmp_path):
     run(bench.job(tmp_path, "sst2", warmup=0.3, learning_rate=1e-3), ALONE)
-    rates = [said["train/learning_rate"] for said in lines(tmp_path) if "train/loss" in said]
+    rates = [line["train/learning_rate"] for line in lines(tmp_path) if "train/loss" in line]
     assert max(rates) == pytest.approx(1e-3) and rates.index(max(rates)) == 2
     assert rates[-1] == pytest.approx(0)
 
@@ -136,11 +136,11 @@ def test_a_head_is_still_there_after_tuning_on_another_task(bench, tmp_path):
 
 
 def test_predictions_of_the_saved_model_are_written(bench, tmp_path):
-    wanted = Prediction(task="stsb", split="validation", rows=10)
-    run(replaced(bench.job(tmp_path, "stsb"), predict=wanted), ALONE)
-    made = Predictions.read(tmp_path / "predictions.arrow")
-    assert len(made.ids) == 10
-    assert all(math.isfinite(value) for value in made.predicted)
+    prediction = Prediction(task="stsb", split="validation", rows=10)
+    run(replaced(bench.job(tmp_path, "stsb"), predict=prediction), ALONE)
+    predictions = Predictions.read(tmp_path / "predictions.arrow")
+    assert len(predictions.ids) == 10
+    assert all(math.isfinite(value) for value in predictions.predicted)
 
 
 def test_a_finished_job_is_not_run_again(bench, tmp_path):
@@ -153,8 +153,8 @@ def test_a_finished_job_is_not_run_again(bench, tmp_path):
 
 
 def test_a_run_killed_before_its_predictions_only_predicts(bench, tmp_path):
-    wanted = Prediction(task="sst2", split="validation", rows=4)
-    job = replaced(bench.job(tmp_path, "sst2"), predict=wanted)
+    prediction = Prediction(task="sst2", split="validation", rows=4)
+    job = replaced(bench.job(tmp_path, "sst2"), predict=prediction)
     run(job, ALONE)
     before, first = weights(tmp_path / "model"), Predictions.read(tmp_path / "predictions.arrow")
     reported = lines(tmp_path)
@@ -178,8 +178,8 @@ def test_a_job_is_read_as_it_was_written(bench, tmp_path):
 
 def test_a_head_without_rows_in_a_step_is_not_moved(bench, tmp_path):
     """Not by weight decay either, nor by momentum from earlier steps."""
-    said = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=1, steps=16)
-    job = bench.job(tmp_path, "sst2", "rte", "squad", mixture=said, weight_decay=0.5, warmup=0.0)
+    mixture = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=1, steps=16)
+    job = bench.job(tmp_path, "sst2", "rte", "squad", mixture=mixture, weight_decay=0.5, warmup=0.0)
     trainer = Trainer(job, ALONE)
     used = {"sst2": "sst2", "rte": "rte", "squad": "mrc"}
     for step in trainer.loader:
@@ -208,8 +208,8 @@ def test_another_mixture_or_setting_refuses_to_resume(bench, tmp_path, capsys, c
     job = replaced(job, **{k: v for k, v in change.items() if k != "learning_rate"})
     job.write(tmp_path / "job.json")
     assert main([str(tmp_path / "job.json")]) == 1
-    told = capsys.readouterr().err
-    assert "was written by another job" in told and "Delete" in told
+    message = capsys.readouterr().err
+    assert "was written by another job" in message and "Delete" in message
     assert not (tmp_path / "model").exists()
 
 
@@ -229,7 +229,7 @@ def test_after_a_resume_each_step_is_reported_once(bench, tmp_path):
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 6, "train/lo')  # killed while writing
     run(job, ALONE)
-    assert [said["step"] for said in lines(tmp_path) if "train/loss" in said] == list(range(10))
+    assert [line["step"] for line in lines(tmp_path) if "train/loss" in line] == list(range(10))
 
 
 def test_only_the_last_checkpoints_are_kept(bench, tmp_path):
@@ -276,7 +276,7 @@ def test_fused_and_packed_passes_take_the_same_updates(bench, tmp_path, settings
 
 def test_packed_nothing_is_padded(bench, tmp_path):
     run(bench.job(tmp_path, "sst2", "squad", packing="on"), ALONE)
-    assert {said.get("train/useful_share", 1.0) for said in lines(tmp_path)} == {1.0}
+    assert {line.get("train/useful_share", 1.0) for line in lines(tmp_path)} == {1.0}
 
 
 def test_bfloat16_computes_otherwise_and_keeps_float32_weights(bench, tmp_path):
@@ -360,8 +360,10 @@ def test_it_goes_on_with_more_workers_and_sharded(bench, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_workers_stop_together_within_seconds(bench, tmp_path, sharding):
-    said = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=64, steps=60)
-    job = bench.job(tmp_path, "sst2", "squad", mixture=said, sharding=sharding, checkpoint_every=1)
+    mixture = MixtureSection(slot_tokens=1024, slot_rows=8, slots_per_step=64, steps=60)
+    job = bench.job(
+        tmp_path, "sst2", "squad", mixture=mixture, sharding=sharding, checkpoint_every=1
+    )
     job.write(tmp_path / "job.json")
     env = {**os.environ, **environment(2)}
     child = subprocess.Popen(command([tmp_path / "job.json"], 2), env=env, stderr=subprocess.PIPE,
@@ -371,13 +373,13 @@ def test_workers_stop_together_within_seconds(bench, tmp_path, sharding):
         time.sleep(0.05)
     asked = time.monotonic()
     child.send_signal(signal.SIGTERM)
-    _, told = child.communicate()
+    _, message = child.communicate()
     assert time.monotonic() - asked < 20
-    assert told.count("run again to resume") == 2 and child.returncode != 0
+    assert message.count("run again to resume") == 2 and child.returncode != 0
     assert not (tmp_path / "model").exists()
 
 
 def same_on_any_machine(output: Path) -> list[dict]:
     """What was reported, without timings."""
     timed = ("time/", "memory/", "train/tokens_per_second")
-    return [{k: v for k, v in said.items() if not k.startswith(timed)} for said in lines(output)]
+    return [{k: v for k, v in line.items() if not k.startswith(timed)} for line in lines(output)]

@@ -42,7 +42,7 @@ def facts(output: Path) -> dict:
 
 
 def validated(output: Path) -> dict[int, dict]:
-    return {said["step"]: said for said in lines(output) if "validation/mean" in said}
+    return {line["step"]: line for line in lines(output) if "validation/mean" in line}
 
 
 @pytest.fixture
@@ -50,11 +50,11 @@ def scripted(monkeypatch):
     """Validations that say what the script has for their step, every two steps."""
 
     def follow(trainer: Trainer) -> Trainer:
-        def say(validation: Validation) -> dict[str, float]:
+        def next_values(validation: Validation) -> dict[str, float]:
             value = SCRIPT[trainer.done // 2]
             return {f"{task.name}/{m}": value for task in validation.tasks for m in task.metrics}
 
-        monkeypatch.setattr(Validation, "run", say)
+        monkeypatch.setattr(Validation, "run", next_values)
         return trainer
 
     return follow
@@ -72,27 +72,27 @@ def some(*names: str) -> list[TaskFiles]:
 
 
 def selection(**settings) -> Selection:
-    made = Selection(some("one", "two"), TrainingSection(select="best", **settings))
-    made.begin({"one/accuracy": 0.5, "one/f1": 0.0, "two/accuracy": 0.9, "two/f1": 0.0})
-    return made
+    chosen = Selection(some("one", "two"), TrainingSection(select="best", **settings))
+    chosen.begin({"one/accuracy": 0.5, "one/f1": 0.0, "two/accuracy": 0.9, "two/f1": 0.0})
+    return chosen
 
 
 def test_the_score_is_nought_before_training_and_one_at_best():
-    made = selection()
-    assert made.score({"one": 0.5, "two": 0.9}) == 0
-    assert made.score({"one": BEST_POSSIBLE, "two": BEST_POSSIBLE}) == pytest.approx(1)
-    assert made.score({"one": 0.75, "two": 0.9}) == pytest.approx(0.25)
+    chosen = selection()
+    assert chosen.score({"one": 0.5, "two": 0.9}) == 0
+    assert chosen.score({"one": BEST_POSSIBLE, "two": BEST_POSSIBLE}) == pytest.approx(1)
+    assert chosen.score({"one": 0.75, "two": 0.9}) == pytest.approx(0.25)
     # A tenth of the way that is left counts alike, however little is left.
-    assert made.score({"one": 0.55, "two": 0.9}) == pytest.approx(
-        made.score({"one": 0.5, "two": 0.91})
+    assert chosen.score({"one": 0.55, "two": 0.9}) == pytest.approx(
+        chosen.score({"one": 0.5, "two": 0.91})
     )
 
 
 @given(st.floats(-1, 1), st.lists(st.floats(-1, 1), min_size=2, max_size=2))
-def test_a_task_that_was_perfect_before_does_not_break_the_score(base, found):
-    made = selection()
-    made.base = {"one": base, "two": 1.0}
-    value = made.score({"one": found[0], "two": found[1]})
+def test_a_task_that_was_perfect_before_does_not_break_the_score(base, metrics):
+    chosen = selection()
+    chosen.base = {"one": base, "two": 1.0}
+    value = chosen.score({"one": metrics[0], "two": metrics[1]})
     assert -1e4 < value <= 1 + 1e-9
 
 
@@ -114,23 +114,23 @@ def test_no_metric_is_better_than_the_best_possible(family):
 
 
 def test_patience_counts_validations_without_a_better_score():
-    made = selection(patience=2)
+    chosen = selection(patience=2)
     ends = []
     for step, value in enumerate((0.6, 0.7, 0.7, 0.8, 0.7, 0.75)):
-        found = {"one/accuracy": value, "one/f1": 0.0, "two/accuracy": 0.9, "two/f1": 0.0}
-        said, best = made.judge(step, found)
-        assert best == (step in (0, 1, 3)) and said["validation/mean"] == (value + 0.9) / 2
-        ends.append(made.ends)
+        metrics = {"one/accuracy": value, "one/f1": 0.0, "two/accuracy": 0.9, "two/f1": 0.0}
+        values, best = chosen.judge(step, metrics)
+        assert best == (step in (0, 1, 3)) and values["validation/mean"] == (value + 0.9) / 2
+        ends.append(chosen.ends)
     assert ends == [False] * 5 + [True]
-    assert (made.best_step, made.best_values["validation/one/accuracy"]) == (3, 0.8)
+    assert (chosen.best_step, chosen.best_values["validation/one/accuracy"]) == (3, 0.8)
 
 
 def test_a_selection_is_restored_as_it_was():
-    made = selection(patience=3)
-    made.judge(2, {"one/accuracy": 0.7, "one/f1": 0.0, "two/accuracy": 0.9, "two/f1": 0.0})
+    chosen = selection(patience=3)
+    chosen.judge(2, {"one/accuracy": 0.7, "one/f1": 0.0, "two/accuracy": 0.9, "two/f1": 0.0})
     again = Selection(some("one", "two"), TrainingSection(select="best", patience=3))
-    again.restore(json.loads(json.dumps(made.state())))
-    assert vars(again) == vars(made)
+    again.restore(json.loads(json.dumps(chosen.state())))
+    assert vars(again) == vars(chosen)
 
 
 def test_selecting_needs_something_to_validate_on(bench, tmp_path):
@@ -151,7 +151,7 @@ def test_validating_does_not_change_the_weights(bench, tmp_path, settings):
     run(bench.job(tmp_path / "often", *NAMES, validate_every=2, patience=9, **settings), ALONE)
     often = validated(tmp_path / "often")
     assert list(often) == [1, 3, 5, 7, 9]
-    assert all("validation/score" in said for said in often.values())
+    assert all("validation/score" in line for line in often.values())
     assert "validation/score" not in validated(tmp_path / "never")[9]
     assert weights(tmp_path / "never" / "model") == weights(tmp_path / "often" / "model")
 
@@ -184,10 +184,10 @@ def test_a_run_that_gets_no_better_ends_early_at_its_best(bench, tmp_path, scrip
         trainer.update(trainer.loader.read(number))
     kept = {n: t.clone() for n, t in trainer.model.heads.state_dict().items()}
     scripted(Trainer(job, ALONE)).run()
-    said = facts(tmp_path / "run")
-    assert said["steps"] == 8 and said["stopped_early"] and said["best_step"] == 4
-    assert said["best_score"] == pytest.approx((0.6 - 0.2) / 0.8)
-    assert said["chosen"]["validation/mean"] == pytest.approx(0.6)
+    run_facts = facts(tmp_path / "run")
+    assert run_facts["steps"] == 8 and run_facts["stopped_early"] and run_facts["best_step"] == 4
+    assert run_facts["best_score"] == pytest.approx((0.6 - 0.2) / 0.8)
+    assert run_facts["chosen"]["validation/mean"] == pytest.approx(0.6)
     saved = load_file(tmp_path / "run" / "model" / "heads.safetensors")
     assert saved.keys() == kept.keys()
     assert all(torch.equal(saved[name], kept[name]) for name in saved)
@@ -206,9 +206,11 @@ def test_a_run_to_the_end_is_its_last_state_or_its_best(bench, tmp_path, scripte
     scripted(Trainer(job, ALONE)).run()
     saved = load_file(tmp_path / "model" / "heads.safetensors")
     assert all(torch.equal(saved[name], states[best][name]) for name in saved)
-    said = facts(tmp_path)
-    assert said["steps"] == 10 and not said["stopped_early"] and said["best_step"] == 4
-    assert ("chosen" in said) == (select == "best")
+    run_facts = facts(tmp_path)
+    assert (
+        run_facts["steps"] == 10 and not run_facts["stopped_early"] and run_facts["best_step"] == 4
+    )
+    assert ("chosen" in run_facts) == (select == "best")
 
 
 def test_the_best_averaged_weights_are_chosen_where_there_are_any(bench, tmp_path, scripted):
@@ -274,15 +276,15 @@ def test_asked_to_stop_while_it_validates_it_does_so_at_once_and_validates_later
 
 @pytest.mark.parametrize("sharding", ["none", "fsdp"])
 def test_workers_that_share_the_tasks_say_what_one_alone_does(bench, tmp_path, sharding):
-    said = []
+    outcomes = []
     for workers in (1, 2):
         output = tmp_path / str(workers)
         job = bench.job(output, "sst2", "squad", "stsb", validate_every=5, select="best",
                         validation_rows=24, dropout=0.0, sharding=sharding, ema=0.5)  # fmt: skip
         job.write(output / "job.json")
         launch([output / "job.json"], workers)
-        said.append((validated(output), facts(output)))
-    (alone, one), (together, other) = said
+        outcomes.append((validated(output), facts(output)))
+    (alone, one), (together, other) = outcomes
     for file in ("model.safetensors", "heads.safetensors"):  # the best averages
         first, second = (load_file(tmp_path / n / "model" / file) for n in ("1", "2"))
         assert first.keys() == second.keys()

@@ -40,9 +40,9 @@ def test_a_worker_that_sleeps_ends_the_job_and_is_named(tmp_path, workers):
     hung = [rank for rank, code in enumerate(codes) if code == HUNG]
     assert hung and all(codes)
     for rank in hung:
-        said = Path(tmp_path, str(rank)).read_text()
-        assert f"Behind: rank 1 of {workers}" in said and "run again" in said
-        assert "others wait in a sum" in said or rank == 1
+        message = Path(tmp_path, str(rank)).read_text()
+        assert f"Behind: rank 1 of {workers}" in message and "run again" in message
+        assert "others wait in a sum" in message or rank == 1
     assert time.monotonic() - started < 120  # most of it is Python's imports
 
 

@@ -25,7 +25,7 @@ SHARDING = ("none", "fsdp")
 
 
 @pytest.fixture(scope="module")
-def made(bench, tmp_path_factory):
+def trained(bench, tmp_path_factory):
     """Runs a job for each dropout on so many workers, sharded or not; returns the folder."""
     folder, done = tmp_path_factory.mktemp("workers"), set()
 
@@ -48,19 +48,21 @@ def made(bench, tmp_path_factory):
     return runs
 
 
-def told(output: Path, wanted: str) -> list[dict[str, float]]:
+def metrics(output: Path, prefix: str) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k.startswith(wanted)} for line in lines]
+    return [{k: v for k, v in line.items() if k.startswith(prefix)} for line in lines]
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sharding", SHARDING)
 @pytest.mark.parametrize("dropout", DROPOUT)
-def test_any_number_of_workers_gives_the_same_losses_and_weights(made, workers, sharding, dropout):
-    alone, together = made(1) / str(dropout), made(workers, sharding) / str(dropout)
+def test_any_number_of_workers_gives_the_same_losses_and_weights(
+    trained, workers, sharding, dropout
+):
+    alone, together = trained(1) / str(dropout), trained(workers, sharding) / str(dropout)
     # Correlations over four rows are that sensitive.
-    for wanted, near in (("train/loss", 1e-5), ("validation/", 1e-3)):
-        one, other = told(alone, wanted), told(together, wanted)
+    for prefix, near in (("train/loss", 1e-5), ("validation/", 1e-3)):
+        one, other = metrics(alone, prefix), metrics(together, prefix)
         assert any(one) and len(one) == len(other)
         for line, same in zip(one, other, strict=True):
             assert line == pytest.approx(same, abs=near)
@@ -71,22 +73,26 @@ def test_any_number_of_workers_gives_the_same_losses_and_weights(made, workers, 
             torch.testing.assert_close(one[name], other[name], rtol=0, atol=1e-5)
 
 
-def test_dropout_makes_a_difference(made):
-    without, with_dropout = (told(made(1) / str(dropout), "train/loss") for dropout in DROPOUT)
+def test_dropout_makes_a_difference(trained):
+    without, with_dropout = (
+        metrics(trained(1) / str(dropout), "train/loss") for dropout in DROPOUT
+    )
     assert without != with_dropout
 
 
 def add_up(group: Group, folder: str) -> None:
     """Gradients of three types and sizes: used by all, by rank 1 only, by nobody."""
     shapes = [((BUCKET // 8, 3), torch.float32), ((5,), torch.float64), ((2, 2), torch.float32)]
-    made = [nn.Parameter(torch.zeros(shape, dtype=kind)) for shape, kind in shapes for _ in "abc"]
-    for number, parameter in enumerate(made):
+    parameters = [
+        nn.Parameter(torch.zeros(shape, dtype=kind)) for shape, kind in shapes for _ in "abc"
+    ]
+    for number, parameter in enumerate(parameters):
         if number % 3 == 0 or (number % 3 == 1 and group.rank == 1):
             parameter.grad = torch.full_like(parameter, number + 10.0**group.rank)
-    group.sum_gradients(made)
-    found = [None if p.grad is None else (str(p.grad.dtype), p.grad.unique().tolist(), p.grad.shape)
-             for p in made]  # fmt: skip
-    Path(folder, str(group.rank)).write_text(json.dumps(found))
+    group.sum_gradients(parameters)
+    grads = [p.grad for p in parameters]
+    gradients = [g if g is None else (str(g.dtype), g.unique().tolist(), g.shape) for g in grads]
+    Path(folder, str(group.rank)).write_text(json.dumps(gradients))
 
 
 def test_gradients_are_summed_where_any_worker_has_one(tmp_path):
@@ -94,10 +100,14 @@ def test_gradients_are_summed_where_any_worker_has_one(tmp_path):
     assert gang(2, add_up, str(tmp_path)) == [0, 0]
     one, other = (json.loads((tmp_path / rank).read_text()) for rank in "01")
     assert one == other
-    for number, found in enumerate(one):
-        wanted = {0: [2 * number + 11.0], 1: [number + 10.0], 2: None}[number % 3]
-        assert (found and found[1]) == wanted
-    assert [found[0] for found in one[::3]] == ["torch.float32", "torch.float64", "torch.float32"]
+    for number, gradient in enumerate(one):
+        expected = {0: [2 * number + 11.0], 1: [number + 10.0], 2: None}[number % 3]
+        assert (gradient and gradient[1]) == expected
+    assert [gradient[0] for gradient in one[::3]] == [
+        "torch.float32",
+        "torch.float64",
+        "torch.float32",
+    ]
 
 
 @pytest.mark.slow
