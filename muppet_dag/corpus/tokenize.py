@@ -7,8 +7,8 @@ window of a long passage, or a document with its summary.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,27 +18,22 @@ import pyarrow as pa
 
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import shards
+from muppet_dag.corpus.encode import ENCODE, Row, TokenSpec
+from muppet_dag.corpus.specials import load_tokenizer
 from muppet_dag.errors import BadConfig
+from muppet_dag.recipes.sections import stride_problem
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Encoding
 
 #: Raise when the same shards would give other tokens.
-VERSION = "2"
+VERSION = "3"
 #: Token rows per record batch, and bytes of text that are encoded at a time: until it is columns, a
 #: token takes some 300 bytes.
 BATCH_ROWS, CHUNK = 4096, 1 << 20
-#: Half of it may be the question; the rest must hold a window of the passage and its overlap.
+#: Half of a window may be the question; the rest must hold more of the passage than two windows
+#: share, which is a third of a window at most.
 SHORTEST = 24
-
-
-@dataclass(frozen=True)
-class TokenSpec:
-    """How long model inputs may get, in tokens. ``stride`` is what neighbouring windows share."""
-
-    max_length: int = 512
-    stride: int = 128
-    max_target_length: int = 128
 
 
 def schema(ids: pa.DataType) -> pa.Schema:
@@ -82,7 +77,7 @@ def tokenize(
     _check_fits(model_folder, spec)
     ids = pa.uint16() if tokenizer.get_vocab_size() <= 2**16 else pa.uint32()
     facts: dict[str, Any] = {"family": task.family, "spec": asdict(spec), "splits": {}}
-    encode = partial(_ENCODE[task.family], tokenizer, task, spec)
+    encode = partial(ENCODE[task.family], tokenizer, task, spec)
     for split in shards.splits(shard_folder):
         counts = {"rows": 0, "examples": 0, "tokens": 0, "longest": 0, "full": 0}
         rows = _token_rows(encode, shard_folder, split)
@@ -93,34 +88,9 @@ def tokenize(
     return facts
 
 
-def load_tokenizer(model_folder: Path) -> Tokenizer:
-    """The Rust tokenizer of a model folder (``tokenizer.json``), with no padding or truncation."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(Path(model_folder) / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-@dataclass
-class _Row:
-    """One token row before it becomes columns."""
-
-    example: int
-    sequences: list[Encoding]
-    label: int | None = None
-    score: float | None = None
-    start: int | None = None
-    end: int | None = None
-    passage: tuple[int, int] | None = None
-    offsets: np.ndarray | None = None
-    target: list[int] | None = None
-
-
 def _token_rows(
-    encode: Callable[[dict, int], list[_Row]], folder: Path, split: str
-) -> Iterator[list[_Row]]:
+    encode: Callable[[dict, int], list[Row]], folder: Path, split: str
+) -> Iterator[list[Row]]:
     """Token rows of a split, those of a megabyte of text at a time."""
     first = 0
     for batch in shards.batches(folder, split):
@@ -130,7 +100,7 @@ def _token_rows(
 
 
 def _counted(
-    chunks: Iterable[list[_Row]], counts: dict[str, int], spec: TokenSpec, schema: pa.Schema
+    chunks: Iterable[list[Row]], counts: dict[str, int], spec: TokenSpec, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Token rows as columns; ``counts`` grows with them."""
     for rows in chunks:
@@ -138,109 +108,7 @@ def _counted(
         yield _record_batch(rows, schema)
 
 
-def _classification(
-    tokenizer: Tokenizer, task: Task, spec: TokenSpec, rows: dict, first: int
-) -> list[_Row]:
-    """A text or a pair; a regression score is brought to [0, 1]."""
-    pairs = [_pair(a, b) for a, b in zip(rows["text"], rows["query"], strict=True)]
-    tokenizer.enable_truncation(spec.max_length, strategy="longest_first")
-    encoded = tokenizer.encode_batch_fast(pairs)
-    low, high = task.score_range or (0.0, 1.0)
-    scores = [None if score is None else (score - low) / (high - low) for score in rows["score"]]
-    labelled = enumerate(zip(encoded, rows["label"], scores, strict=True))
-    return [_Row(first + i, [e], label=label, score=score) for i, (e, label, score) in labelled]
-
-
-def _commonsense(
-    tokenizer: Tokenizer, _task: Task, spec: TokenSpec, rows: dict, first: int
-) -> list[_Row]:
-    """All candidates of a question stay in one row: context, then question with candidate."""
-    tokenizer.enable_truncation(spec.max_length, strategy="longest_first")
-    columns = zip(rows["text"], rows["query"], rows["choices"], strict=True)
-    pairs = [[_candidate(text, query, c) for c in choices] for text, query, choices in columns]
-    encoded = iter(tokenizer.encode_batch_fast([pair for group in pairs for pair in group]))
-    return [
-        _Row(first + i, [next(encoded) for _ in group], label=rows["label"][i])
-        for i, group in enumerate(pairs)
-    ]
-
-
-def _candidate(text: str, query: str | None, choice: str) -> str | tuple[str, str]:
-    """A gap in the question is filled with the candidate, as fairseq does for RACE."""
-    if query and "_" in query:
-        filled = query.replace("_", f" {choice} ", 1)
-        return _pair(text, " ".join(filled.split())) if text else " ".join(filled.split())
-    if not text:
-        return _pair(query, choice) if query else choice
-    return text, f"{query} {choice}" if query else choice
-
-
-def _summarization(
-    tokenizer: Tokenizer, _task: Task, spec: TokenSpec, rows: dict, first: int
-) -> list[_Row]:
-    tokenizer.enable_truncation(spec.max_length)
-    sources = tokenizer.encode_batch_fast(rows["text"])
-    tokenizer.enable_truncation(spec.max_target_length)
-    targets = tokenizer.encode_batch_fast(rows["target"])
-    both = enumerate(zip(sources, targets, strict=True))
-    return [_Row(first + i, [source], target=target.ids) for i, (source, target) in both]
-
-
-def _mrc(tokenizer: Tokenizer, _task: Task, spec: TokenSpec, rows: dict, first: int) -> list[_Row]:
-    """Sliding windows over the passage; the question is never cut short by them.
-
-    A window that does not hold the whole answer has the span (0, 0), the no-answer position.
-    """
-    queries = _shortened(tokenizer, rows["query"], spec.max_length // 2)
-    tokenizer.enable_truncation(spec.max_length, stride=_stride(spec), strategy="only_second")
-    encoded = tokenizer.encode_batch(list(zip(queries, rows["text"], strict=True)))
-    out = []
-    for i, (encoding, answers) in enumerate(zip(encoded, rows["answers"], strict=True)):
-        for window in [encoding, *encoding.overflowing]:
-            out.append(_window(first + i, window, answers))
-    return out
-
-
-_ENCODE = {
-    "classification": _classification,
-    "commonsense": _commonsense,
-    "mrc": _mrc,
-    "summarization": _summarization,
-}
-
-
-def _window(example: int, window: Encoding, answers: list[dict]) -> _Row:
-    segments = np.array([-1 if s is None else s for s in window.sequence_ids])
-    positions = np.flatnonzero(segments == 1)
-    first, last = (int(positions[0]), int(positions[-1]) + 1) if len(positions) else (0, 0)
-    offsets = np.array(window.offsets, np.int32).reshape(-1, 2)[first:last]
-    start = end = 0
-    if answers and len(offsets):
-        low, high = answers[0]["start"], answers[0]["start"] + len(answers[0]["text"])
-        if offsets[0, 0] <= low and high <= offsets[-1, 1]:
-            start = first + int(np.searchsorted(offsets[:, 0], low, side="right")) - 1
-            end = first + int(np.searchsorted(offsets[:, 1], high, side="left"))
-    return _Row(example, [window], start=start, end=end, passage=(first, last), offsets=offsets)
-
-
-def _shortened(tokenizer: Tokenizer, texts: Sequence[str], tokens: int) -> list[str]:
-    """Texts cut to at most ``tokens`` tokens, so that a question leaves room for its passage."""
-    tokenizer.no_truncation()
-    encoded = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    cut = zip(texts, encoded, strict=True)
-    return [t[: e.offsets[tokens - 1][1]] if len(e.ids) > tokens else t for t, e in cut]
-
-
-def _stride(spec: TokenSpec) -> int:
-    """Overlap of windows; the shortest passage part is half a window less special tokens."""
-    return min(spec.stride, spec.max_length // 4)
-
-
-def _pair(first: str, second: str | None) -> str | tuple[str, str]:
-    return first if second is None else (first, second)
-
-
-def _record_batch(rows: list[_Row], schema: pa.Schema) -> pa.RecordBatch:
+def _record_batch(rows: list[Row], schema: pa.Schema) -> pa.RecordBatch:
     dtype = schema.field("input_ids").type.value_type.to_pandas_dtype()
     lengths = [[len(s.ids) for s in row.sequences] for row in rows]
     columns = {
@@ -279,7 +147,7 @@ def _second(encoding: Encoding) -> int:
     return int(types.argmax()) if types.any() else len(types)
 
 
-def _count(counts: dict[str, int], rows: list[_Row], spec: TokenSpec) -> None:
+def _count(counts: dict[str, int], rows: list[Row], spec: TokenSpec) -> None:
     lengths = [len(s.ids) for row in rows for s in row.sequences]
     counts["rows"] += len(rows)
     counts["examples"] = rows[-1].example + 1 if rows else counts["examples"]
@@ -292,6 +160,8 @@ def _check_fits(model_folder: Path, spec: TokenSpec) -> None:
     """Refuse a length that the model has no positions for, or that leaves windows no room."""
     if spec.max_length < SHORTEST:
         raise BadConfig(f"max_length {spec.max_length}: at least {SHORTEST} tokens are needed.")
+    if problem := stride_problem(spec.max_length, spec.stride):
+        raise BadConfig(problem)
     config = json.loads((Path(model_folder) / "config.json").read_text())
     positions = config.get("max_position_embeddings")
     if positions and config.get("model_type") in {"roberta", "xlm-roberta", "camembert"}:

@@ -142,8 +142,7 @@ def make_tokens(store: Store, recipe: Recipe, default_base: str, task: Task) -> 
     """Tokenize a task's shards with the tokenizer of the recipe's base model."""
     from muppet_dag.corpus import tokenize
 
-    model = recipe.model
-    spec = tokenize.TokenSpec(model.max_length, model.stride, model.max_target_length)
+    spec = tokenize.TokenSpec(*recipe.model.lengths)
     shards = store.require(f"shards/{task.name}")
     base = store.require(f"base/{slug(recipe.base(default_base))}")
     files = base.manifest.files

@@ -62,8 +62,7 @@ class Recipe(Section):
 
     def tokenizer(self, default: str) -> str:
         """Key of the token artefacts this recipe reads: base model and lengths."""
-        lengths = (self.model.max_length, self.model.stride, self.model.max_target_length)
-        return "-".join([slug(self.base(default)), *map(str, lengths)])
+        return "-".join([slug(self.base(default)), *map(str, self.model.lengths)])
 
     def select(self, catalogue: Mapping[str, Mixable]) -> list[str]:
         """Names of the tasks to mix, sorted. BadConfig for a task that is unknown, held out, or

@@ -42,21 +42,46 @@ class Section:
                 yield f"{name} must be at least 0 and below 1, not {getattr(self, name)}"
 
 
+def stride_problem(max_length: int, stride: int) -> str | None:
+    """What is wrong with a stride: a question may take half of a window, and what is left for the
+    passage must be more than the next window repeats."""
+    if stride <= max_length // 3:
+        return None
+    return (
+        f"stride {stride}: at most {max_length // 3}, a third of max_length {max_length}; "
+        "lower model.stride or raise model.max_length"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSection(Section):
     """The pretrained model and how long its inputs may get, in tokens.
 
     ``base`` is a Hub id, a folder, or one of the tiny models made on the spot; without it the
-    deployment's base model is used.
+    deployment's base model is used. ``stride`` is what neighbouring windows of a long passage
+    share, at most a third of ``max_length``; unless given it is 128, or a quarter of a shorter
+    ``max_length``.
     """
 
     base: str | None = None
     revision: str = "main"
     architecture: Literal["encoder", "encoder-decoder"] = "encoder"
     max_length: int = 512
-    stride: int = 128
+    stride: int | None = None
     max_target_length: int = 128
     positive = ("max_length", "stride", "max_target_length")
+
+    def problems(self) -> Iterator[str]:
+        """As of any section; a stride that leaves long questions no window to go on to."""
+        yield from super().problems()
+        if self.stride and (problem := stride_problem(self.max_length, self.stride)):
+            yield problem
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """``max_length``, the stride that windows have, and ``max_target_length``."""
+        stride = self.stride or min(128, self.max_length // 4)
+        return self.max_length, stride, self.max_target_length
 
 
 @dataclass(frozen=True, kw_only=True)

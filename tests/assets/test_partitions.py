@@ -40,7 +40,7 @@ def test_recipes_with_one_base_and_lengths_share_base_and_tokens(tmp_path):
     chosen = plan(tmp_path, mine='extends = "muppet"\n[model]\nmax_length = 256')
     names = ("muppet", "muppet-r3f", "t5-equal", "mtdnn")
     assert {chosen.tokenizer(chosen.recipes[n]) for n in names} == {"roberta-base-512-128-128"}
-    assert chosen.tokenizer(chosen.recipes["mine"]) == "roberta-base-256-128-128"
+    assert chosen.tokenizer(chosen.recipes["mine"]) == "roberta-base-256-64-128"
     assert chosen.base(chosen.recipes["mine"]) == chosen.base(chosen.recipes["muppet"])
 
 

@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tokenizers import Tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, processors
+from tokenizers.pre_tokenizers import ByteLevel
 
 from muppet_dag import catalogue
 from muppet_dag.corpus import shards
+from muppet_dag.corpus.encode import ENCODE, Row
 from muppet_dag.corpus.schema import SCHEMA
+from muppet_dag.corpus.specials import load_tokenizer
 from muppet_dag.corpus.tokenize import TokenSpec, tokenize
 from muppet_dag.errors import BadConfig
 
@@ -128,6 +133,65 @@ def test_an_unanswerable_question_has_the_no_answer_span(model, tmp_path):
     assert (row["start"], row["end"]) == (0, 0)
 
 
+def windows_of(tokenizer, query: str, text: str, spec: TokenSpec) -> list[Row]:
+    rows = {"text": [text], "query": [query], "answers": [[]]}
+    return ENCODE["mrc"](tokenizer, catalogue.get("squad"), spec, rows, 0)
+
+
+@pytest.fixture(scope="module", params=["tiny-bert", "bytes"])
+def encoder(request, model, tmp_path_factory) -> Tokenizer:
+    """Three special tokens around question and passage, or RoBERTa's four and parts of letters."""
+    if request.param == "tiny-bert":
+        return load_tokenizer(model)
+    vocab = {sign: i for i, sign in enumerate(["<s>", "</s>", *ByteLevel.alphabet()])}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0))
+    folder = tmp_path_factory.mktemp("bytes")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return load_tokenizer(folder)
+
+
+PROSE = st.lists(
+    st.sampled_from(["who", "owns", "it", "?", "Noel", "é", "日本", "😀"]), max_size=60
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), length=st.integers(24, 64), query=PROSE, text=PROSE)
+def test_windows_hold_the_whole_question_and_share_what_was_asked_for(
+    encoder, data, length, query, text
+):
+    spec = TokenSpec(max_length=length, stride=data.draw(st.integers(1, length // 3)))
+    query, text = " ".join(query), " ".join(text)
+    windows = [row.sequences[0] for row in windows_of(encoder, query, text, spec)]
+    assert max(len(window) for window in windows) <= length
+    ids, passage = side_ids(windows, 0), side_ids(windows, 1)
+    encoder.no_truncation()
+    room = length - encoder.num_special_tokens_to_add(True)
+    whole = encoder.encode(query, add_special_tokens=False).ids
+    assert all(each == ids[0] for each in ids)
+    # The start of a question that takes half of the window; no letter in bytes is parted.
+    most = min(length // 2, room - spec.stride - 1)
+    assert ids[0] == whole[: len(ids[0])]
+    assert len(ids[0]) == len(whole) <= most or most - 3 <= len(ids[0]) <= most
+    step = room - len(ids[0]) - spec.stride
+    whole = encoder.encode(text, add_special_tokens=False).ids
+    assert step > 0
+    assert passage == [
+        whole[at : at + step + spec.stride]
+        for at in range(0, max(1, len(whole) - spec.stride), step)
+    ]
+
+
+def side_ids(windows, side: int) -> list[list[int]]:
+    """The ids of the question (0) or of the passage (1) in each window."""
+    return [
+        [i for i, s in zip(window.ids, window.sequence_ids, strict=True) if s == side]
+        for window in windows
+    ]
+
+
 def test_a_question_stands_whole_in_every_window(model, tokenizer, tmp_path):
     query = "who owns the house and the boat ?"
     windows = tokens("squad", [question("ann " * 200, query=query)], model, tmp_path)
@@ -138,6 +202,15 @@ def test_a_question_stands_whole_in_every_window(model, tokenizer, tmp_path):
         assert row["passage"][0] == len(ids) + 2
 
 
+def test_a_question_of_half_a_window_is_not_cut_either(model, tokenizer, tmp_path):
+    """It is longer than the part of the passage beside it, so cutting the longer would cut it."""
+    query = " ".join(["who", "owns"] * 16)
+    windows = tokens("squad", [question("ann " * 50, query=query)], model, tmp_path)
+    ids = tokenizer.encode(query, add_special_tokens=False).ids
+    assert len(ids) == SPEC.max_length // 2 and len(windows) > 1
+    assert all(row["input_ids"][1 : 1 + len(ids)] == ids for row in windows)
+
+
 def test_a_question_longer_than_half_a_window_leaves_room_for_the_passage(model, tmp_path):
     windows = tokens("squad", [question("ann zoe", "zoe", query="why " * 500)], model, tmp_path)
     assert all(row["width"] <= SPEC.max_length for row in windows)
@@ -146,10 +219,16 @@ def test_a_question_longer_than_half_a_window_leaves_room_for_the_passage(model,
 
 @pytest.mark.parametrize("length", [24, 32])
 def test_short_windows_work_even_with_the_longest_question(model, tmp_path, length):
-    spec = TokenSpec(max_length=length, stride=128)
+    spec = TokenSpec(max_length=length, stride=length // 3)
     row = question("ann " * 50, query="why " * 50)
     windows = tokens("squad", [row], model, tmp_path, spec)
     assert windows[-1]["offsets"][-1] == len("ann " * 50) - 1
+
+
+def test_a_stride_of_more_than_a_third_of_a_window_is_refused(bench, tmp_path):
+    with pytest.raises(BadConfig, match=r"stride 22: at most 21, a third of max_length 64"):
+        tokenize(catalogue.get("squad"), bench.shards("squad").path, bench.base("tiny-bert").path,
+                 tmp_path, replace(SPEC, stride=22))  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["commonsense_qa", "arc_easy"])
@@ -237,7 +316,7 @@ def test_ids_of_a_small_vocabulary_take_two_bytes(bench):
 
 
 def test_ids_of_a_large_vocabulary_take_four(model, tmp_path):
-    from tokenizers import models, pre_tokenizers
+    from tokenizers import pre_tokenizers
 
     large = Tokenizer(models.WordLevel({f"w{i}": i for i in range(2**16 + 1)}, unk_token="w0"))
     large.pre_tokenizer = pre_tokenizers.Whitespace()
