@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from muppet_dag import hub
-from muppet_dag.catalogue.task import Dataset, Files, HubDataset
-from muppet_dag.corpus.layout import choose, match
+from muppet_dag.catalogue.task import CONVERTED, Dataset, Files, HubDataset
+from muppet_dag.corpus import folders
+from muppet_dag.corpus.card import CARDS
+from muppet_dag.corpus.layout import choose, match, scope
 from muppet_dag.errors import BadConfig, SourceError
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def open_source(spec: str) -> Source:
     if not spec or not root.is_dir():
         raise BadConfig(
             f"source {spec!r}: no such folder. Expected hub, hub:ENDPOINT, or a folder that holds "
-            "namespace/name/config/split-00000-of-00001.parquet"
+            "namespace/name/config/split-00000-of-00001.parquet or clones as namespace/name"
         )
     return DirectorySource(root)
 
@@ -111,8 +113,11 @@ class HubSource:
         where = f"{self.label(dataset)} at {version}"
         if len(files) >= _MANY:
             raise SourceError(f"{where}: more than {_MANY} files, the list may be cut short")
-        chosen = choose(list(files), dataset, where)
         get = partial(self._get, dataset, version)
+        # The Hub's own conversion lies where no README says anything of it.
+        known = () if dataset.revision == CONVERTED else CARDS
+        cards = {name: _text(get(files[name])) for name in known if name in files}
+        chosen = choose(list(files), dataset, where, cards)
         return {split: [get(files[name]) for name in names] for split, names in chosen.items()}
 
     def _info(self, dataset: HubDataset, revision: str, listed: bool = False):
@@ -142,7 +147,8 @@ class HubSource:
                 if damage := hub.broken(path, file):
                     text = f"{name}: broken copy, {damage}; removed, try again"
                     raise SourceError(text, retry=True)
-                _check_parquet(path, name)
+                if path.suffix == ".parquet":
+                    _check_parquet(path, name)
             except SourceError:
                 hub.forget(path)
                 raise
@@ -175,9 +181,12 @@ class HubSource:
 
 
 class DirectorySource:
-    """Parquet files under ``root/namespace/name/config/``, named as on the Hub.
+    """Parquet files of datasets below one folder, each in ``root/namespace/name``: a folder for
+    each config with files named as on the Hub, or a clone of the repository as it is. A cache of
+    the Hub's library (``datasets--namespace--name``) will do too.
 
-    The version is a hash of the names and bytes of one config; modification times do not count.
+    The version is a hash of the names and bytes of one config, and of the README where that says
+    which files they are; modification times do not count.
     """
 
     def __init__(self, root: Path) -> None:
@@ -188,8 +197,9 @@ class DirectorySource:
 
     def version(self, dataset: HubDataset) -> str:
         """``sha256-`` and 32 hex digits. SourceError if the folder is missing or unreadable."""
-        total = hashlib.sha256()
-        for name, path in self._files(dataset).items():
+        total, (files, cards) = hashlib.sha256(), self._files(dataset)
+        for name in scope(list(files), dataset, cards, self.label(dataset)):
+            path = files[name]
             try:
                 size, digest = path.stat().st_size, hub.file_hash(path)
             except OSError as error:
@@ -205,23 +215,18 @@ class DirectorySource:
             raise SourceError(
                 f"{label}: the files changed, from {version} to {now}; start again", retry=True
             )
-        files = self._files(dataset)
-        chosen = choose(list(files), dataset, label)
+        files, cards = self._files(dataset)
+        chosen = choose(list(files), dataset, label, cards)
         for name in (name for names in chosen.values() for name in names):
             _check_parquet(files[name], f"{label}, file {files[name]}")
         return {split: [files[name] for name in names] for split, names in chosen.items()}
 
-    def _files(self, dataset: HubDataset) -> dict[str, Path]:
+    def _files(self, dataset: HubDataset) -> tuple[dict[str, Path], dict[str, str]]:
+        """Every file of a repository by its name there, and the texts of its README."""
         _check_names(dataset)
-        home = self.root / dataset.repository
-        folder = home / dataset.config
-        if not folder.is_dir():
-            there = ", ".join(sorted(p.name for p in home.glob("*/"))) or "nothing"
-            raise SourceError(
-                f"{self.label(dataset)}: no folder {folder}. Expected split-00000-of-00001.parquet "
-                f"files there; {home} holds: {there}"
-            )
-        return {p.relative_to(home).as_posix(): p for p in sorted(folder.rglob("*.parquet"))}
+        home = folders.home(self.root, dataset, self.label(dataset))
+        files = folders.files(home)
+        return files, {name: _text(files[name]) for name in CARDS if name in files}
 
 
 class FileSource:
@@ -267,6 +272,14 @@ def _check_names(dataset: HubDataset) -> None:
         raise BadConfig(f"{dataset.repository}: config {dataset.config!r} is not a plain name")
 
 
+def _text(path: Path) -> str:
+    """A small file's text; what is no UTF-8 in it does not matter."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+
+
 def _check_parquet(path: Path, name: str) -> None:
     import pyarrow
     import pyarrow.parquet
@@ -274,4 +287,9 @@ def _check_parquet(path: Path, name: str) -> None:
     try:
         pyarrow.parquet.read_metadata(path)
     except (OSError, pyarrow.ArrowException) as error:
+        if folders.is_pointer(path):
+            raise SourceError(
+                f"{name}: a git-lfs pointer and not the file itself; run `git lfs pull` in the "
+                "clone"
+            ) from error
         raise SourceError(f"{name}: not a readable parquet file ({error})") from error
