@@ -48,6 +48,7 @@ DROP_ANSWERS = find_answers(
 drop = mrc(
     hub("ucinlp/drop"), id="query_id",
     text="passage", query="question", answers=DROP_ANSWERS, drop=_none(DROP_ANSWERS),
+    metrics=("drop_exact_match", "drop_f1"),
     rows={"train": 77400, "validation": 9535},
     licence="cc-by-sa-4.0", citation="Dua et al. 2019",
     about="only the questions whose answer is a span of the passage",
@@ -114,6 +115,7 @@ TRIVIA_ANSWERS = let("passage", TRIVIA_TEXT, find_answers("passage", TRIVIA_ALIA
 triviaqa = mrc(
     hub("mandarjoshi/trivia_qa", "rc"), id="question_id",
     text=TRIVIA_TEXT, query="question", answers=TRIVIA_ANSWERS, drop=_none(TRIVIA_ANSWERS),
+    metrics=("trivia_exact_match", "trivia_f1"),
     rows={"train": 138384, "validation": 17944}, citation="Joshi et al. 2017",
     about="of the first document that holds an alias of the answer, 4,000 characters around it",
 )  # fmt: skip

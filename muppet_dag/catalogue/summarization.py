@@ -5,9 +5,12 @@ from __future__ import annotations
 from muppet_dag.catalogue.sql import strip
 from muppet_dag.catalogue.task import CONVERTED, hub, summarization
 
+#: For summaries of several sentences; the default, rougeL, is for those of one.
+SENTENCES = ("rouge1", "rouge2", "rougeLsum")
+
 cnn_dailymail = summarization(
     hub("abisee/cnn_dailymail", "3.0.0", test="test"), id="id",
-    text="article", target="highlights",
+    text="article", target="highlights", metrics=SENTENCES,
     rows={"train": 287113, "validation": 13368, "test": 11490},
     licence="apache-2.0", citation="See et al. 2017",
 )  # fmt: skip
@@ -27,7 +30,7 @@ aeslc = summarization(
 
 billsum = summarization(
     hub("FiscalNote/billsum", train="train[5%:]", validation="train[:5%]", test="test"),
-    text="text", target="summary",
+    text="text", target="summary", metrics=SENTENCES,
     rows={"train": 18949, "test": 3269},
     licence="cc0-1.0", citation="Kornilova and Eidelman 2019",
     about="bills of the US Congress; the split ca_test (California) is not used",
@@ -37,7 +40,7 @@ BARE_NEWS = strip("replace(document, '|', ' ')")
 
 multi_news = summarization(
     hub("alexfabbri/multi_news", revision=CONVERTED, test="test"),
-    text="document", target="summary",
+    text="document", target="summary", metrics=SENTENCES,
     drop={"empty document": f"{BARE_NEWS} = ''"},
     rows={"train": 44972, "validation": 5622, "test": 5622},
     licence="other", citation="Fabbri et al. 2019",
@@ -63,7 +66,7 @@ reddit_tifu = summarization(
 # Turns are parted by CR LF in most rows and by LF in the others.
 samsum = summarization(
     hub("Samsung/samsum", "samsum", revision=CONVERTED, test="test"), id="id",
-    text="replace(dialogue, chr(13), '')", target="summary",
+    text="replace(dialogue, chr(13), '')", target="summary", metrics=SENTENCES,
     rows={"train": 14732, "validation": 818, "test": 819},
     licence="cc-by-nc-nd-4.0", citation="Gliwa et al. 2019",
 )  # fmt: skip

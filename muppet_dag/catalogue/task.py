@@ -37,9 +37,11 @@ METRICS: dict[Family, tuple[str, ...]] = {
         "question_exact_match",
     ),
     "commonsense": ("accuracy", "question_exact_match"),
-    "mrc": ("exact_match", "f1"),
+    "mrc": (
+        "exact_match", "f1", "drop_exact_match", "drop_f1", "trivia_exact_match", "trivia_f1",
+    ),
     "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
-}
+}  # fmt: skip
 
 _NAME = re.compile(r"[a-z0-9_]+")
 

@@ -1,8 +1,8 @@
-"""Metrics by name, computed by the libraries that maintain them.
+"""Metrics by name, computed by the libraries that maintain them where there is one.
 
 Values are fractions: 0 to 1, correlations -1 to 1. Showing them times 100 is the leaderboard's job.
-Sources: scikit-learn (accuracy, F1, Matthews), SciPy (Pearson, Spearman), TorchMetrics (SQuAD
-exact match and F1, after the official script), rouge-score (Google's ROUGE).
+Sources: scikit-learn (accuracy, F1, Matthews), SciPy (Pearson, Spearman), rouge-score (Google's
+ROUGE), NLTK (its sentences); the official scripts of reading tasks are re-told in ``answers``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from muppet_dag.catalogue.task import METRICS
 from muppet_dag.errors import BadConfig
+from muppet_dag.evaluation import answers
 
 
 def score(
@@ -37,7 +38,7 @@ def score(
     if len(set(sizes.values())) != 1 or not len(gold):
         raise ValueError(f"expected equally many rows and at least one, found {sizes}")
     if family == "mrc":
-        return _squad(metrics, predicted, gold)
+        return answers.score(metrics, predicted, gold)
     if family == "summarization":
         return _rouge(metrics, predicted, gold)
     return {name: _by_row(name, predicted, gold, groups) for name in metrics}
@@ -107,31 +108,32 @@ def _question_exact_match(
     return sum(right.values()) / len(right)
 
 
-def _squad(
-    metrics: Sequence[str], predicted: Sequence[str], gold: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """Exact match and F1 after SQuAD's normalisation, the best over the accepted answers.
-
-    TorchMetrics scores "" as the official script of SQuAD 2.0 does (two empty answers agree, an
-    empty one and any other do not) but wants one reference: an unanswerable question gets "".
-    Blank references beside real ones are dropped, as the official script drops them.
-    """
-    from torchmetrics.functional.text import squad
-
-    accepted = [[text for text in texts if text.strip()] or [""] for texts in gold]
-    values = squad(
-        [{"id": str(i), "prediction_text": text} for i, text in enumerate(predicted)],
-        [{"id": str(i), "answers": {"text": texts}} for i, texts in enumerate(accepted)],
-    )
-    return {name: float(values[name]) / 100 for name in metrics}
-
-
 def _rouge(
     metrics: Sequence[str], predicted: Sequence[str], gold: Sequence[str]
 ) -> dict[str, float]:
-    """Mean F-measure with Porter stemming; rougeLsum takes one sentence per line."""
+    """Mean F-measure with Porter stemming (Lin 2004).
+
+    ``rougeL`` takes a summary as one sequence of words; ``rougeLsum`` compares it sentence by
+    sentence, which is what tables of summaries of several sentences show as ROUGE-L.
+    """
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(list(metrics), use_stemmer=True)
-    rows = [scorer.score(truth, text) for truth, text in zip(gold, predicted, strict=True)]
+    pairs = zip(_by_sentence(gold), _by_sentence(predicted), strict=True)
+    rows = [scorer.score(truth, text) for truth, text in pairs]
     return {name: math.fsum(row[name].fmeasure for row in rows) / len(rows) for name in metrics}
+
+
+def _by_sentence(texts: Sequence[str]) -> list[str]:
+    """Texts with one sentence a line.
+
+    Gold and predicted texts alike, whichever line breaks they have: some data sets break lines
+    between sentences, most do not, and many tokenizers lose breaks. Punkt without parameters knows
+    no language's abbreviations, and needs no download.
+    """
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    sentences = PunktSentenceTokenizer().tokenize
+    return [
+        "\n".join(part for line in text.splitlines() for part in sentences(line)) for text in texts
+    ]

@@ -15,7 +15,7 @@ from muppet_dag.pipeline.train import BASE, finetuned_name, initialisations
 from muppet_dag.recipes import Recipe
 
 #: Raise when the same predictions would be scored otherwise.
-EVALUATION_VERSION = "1"
+EVALUATION_VERSION = "2"
 
 
 def evaluate(

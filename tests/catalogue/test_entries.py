@@ -26,8 +26,8 @@ METRICS = {
         "accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "question_exact_match",
     },
     "commonsense": {"accuracy"},
-    "mrc": {"exact_match", "f1"},
-    "summarization": {"rouge1", "rouge2", "rougeL"},
+    "mrc": {"exact_match", "f1", "drop_exact_match", "drop_f1", "trivia_exact_match", "trivia_f1"},
+    "summarization": {"rouge1", "rouge2", "rougeL", "rougeLsum"},
 }  # fmt: skip
 
 
