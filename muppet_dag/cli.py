@@ -72,7 +72,7 @@ def show(
         files = place.fetch(entry.dataset, version)
         paths = _files(entry, split, files)
         typer.echo(f"{place.label(entry.dataset)} at {version}")
-        _print_rows(_raw(paths, rows), _normalised(entry, split, paths, rows), split)
+        _print_rows(entry, _raw(paths, rows), _normalised(entry, split, paths, rows), split)
 
 
 @app.command()
@@ -248,25 +248,26 @@ def _normalised(task: Task, role: str, paths: Sequence[Path], count: int) -> lis
     return [{**row, "id": row["id"] or f"{role}/{number}"} for number, row in enumerate(rows)]
 
 
-def _print_rows(raw: list[dict[str, Any]], rows: list[dict[str, Any]], split: str) -> None:
+def _print_rows(
+    task: Task, raw: list[dict[str, Any]], rows: list[dict[str, Any]], split: str
+) -> None:
     from rich import box
     from rich.table import Table
+
+    from muppet_dag.corpus import values
 
     table = Table(box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
     table.add_column("row", justify="right")
     table.add_column("raw", ratio=1)
     table.add_column(split, ratio=1)
     for number, (before, after) in enumerate(zip(raw, rows, strict=True)):
-        reason, fraction, answer = (
-            after.pop(name) for name in ("dropped", "bad_label", "bad_span")
-        )
+        reason, problem, _ = (after.pop(name) for name in ("dropped", "problem", "counted"))
         cell = _pairs({name: value for name, value in after.items() if value is not None})
         if reason:
             cell.append(f"\ndropped: {reason}", "red")
-        elif fraction is not None:
-            cell.append(f"\nthe label is {fraction:g}, which is no whole number", "red")
-        elif answer:
-            cell.append(f"\nanswer {answer - 1} is not at its start in the text", "red")
+        elif problem:
+            rule = values.rule(task, problem["kind"])
+            cell.append(f"\n{rule.column} {problem['value']!r}: expected {rule.expected}", "red")
         table.add_row(str(number), _pairs(before), cell)
     _console().print(table)
 

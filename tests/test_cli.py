@@ -114,7 +114,7 @@ def test_show_says_that_a_label_is_no_whole_number(run, source):
     table = pq.read_table(path := train_file(source))
     at = table.schema.get_field_index("label")
     pq.write_table(table.set_column(at, "label", pa.array([0.5] + [1.0] * 19)), path)
-    assert run("show", TASK).stdout.count("the label is 0.5, which is no whole number") == 1
+    assert run("show", TASK).stdout.count("label '0.5': expected a whole number") == 1
 
 
 def test_show_from_the_built_in_samples(run):

@@ -6,7 +6,7 @@ and WNLI). Test splits whose labels are hidden (-1) are not named.
 
 from __future__ import annotations
 
-from muppet_dag.catalogue.sql import key_index, mark, strip
+from muppet_dag.catalogue.sql import mark, strip
 from muppet_dag.catalogue.task import CONVERTED, classification, hub
 
 GLUE, SUPER_GLUE = "nyu-mll/glue", "aps/super_glue"
@@ -173,8 +173,7 @@ multinli = classification(
 # tsv_format is the form without parses; its labels are plain strings.
 scitail = classification(
     hub("allenai/scitail", "tsv_format", test="test"),
-    text="premise", query="hypothesis", classes=("entails", "neutral"),
-    label=key_index("['entails', 'neutral']", "label"),
+    text="premise", query="hypothesis", label="label", classes=("entails", "neutral"),
     rows={"train": 23097, "validation": 1304, "test": 2126}, citation="Khot et al. 2018",
     about="499 training rows fewer than snli_format, lost to quotes when the Hub's copy was made",
 )  # fmt: skip

@@ -27,6 +27,26 @@ def let(name: str, value: str, body: str) -> str:
     return f"list_transform([{value}], lambda {name}: {body})[1]"
 
 
+#: White space of any kind, and signs that nobody sees: controls, zero-width and filling ones.
+_UNSEEN = r"\s\p{Z}\p{Cc}\p{Cf}\x{034F}\x{115F}\x{1160}\x{2800}\x{3164}\x{FFA0}\x{FE00}-\x{FE0F}"
+
+
+def blank(text: str) -> str:
+    """Whether a text is NULL or shows nothing: white space of any kind, controls, zero-width signs.
+
+    The one definition of "nothing to read" for texts, choices, answers, targets and labels.
+    """
+    # A text that opens with a visible sign of ASCII needs no search, and nearly all do.
+    visible = f"coalesce(unicode({text}) BETWEEN 33 AND 126, false)"
+    signs = f"coalesce(regexp_matches({text}, '[^{_UNSEEN}]'), false)"
+    return f"(CASE WHEN {visible} THEN false ELSE NOT {signs} END)"
+
+
+def fold(text: str) -> str:
+    """A name for comparing: composed, in lower case, runs of white space and underscores as one."""
+    return f"trim(lower(regexp_replace(nfc_normalize({text}), '[\\s\\p{{Z}}_]+', ' ', 'g')))"
+
+
 def strip(text: str) -> str:
     """Without white space at both ends (DuckDB's ``trim`` alone leaves line breaks)."""
     return f"trim({text}, ' ' || chr(9) || chr(10) || chr(13))"

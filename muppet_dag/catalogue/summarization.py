@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muppet_dag.catalogue.sql import strip
+from muppet_dag.catalogue.sql import blank, strip
 from muppet_dag.catalogue.task import CONVERTED, hub, summarization
 
 #: For summaries of several sentences; the default, rougeL, is for those of one.
@@ -18,7 +18,6 @@ cnn_dailymail = summarization(
 xsum = summarization(
     hub("EdinburghNLP/xsum", revision=CONVERTED, test="test"), id="id",
     text="document", target="summary",
-    drop={"empty document": f"{strip('document')} = ''"},
     rows={"train": 204045, "validation": 11332, "test": 11334}, citation="Narayan et al. 2018",
 )  # fmt: skip
 
@@ -36,12 +35,10 @@ billsum = summarization(
     about="bills of the US Congress; the split ca_test (California) is not used",
 )  # fmt: skip
 
-BARE_NEWS = strip("replace(document, '|', ' ')")
-
 multi_news = summarization(
     hub("alexfabbri/multi_news", revision=CONVERTED, test="test"),
     text="document", target="summary", metrics=SENTENCES,
-    drop={"empty document": f"{BARE_NEWS} = ''"},
+    drop={"empty document": blank("replace(document, '|', ' ')")},
     rows={"train": 44972, "validation": 5622, "test": 5622},
     licence="other", citation="Fabbri et al. 2019",
     about="||||| parts the articles of a document, as on the Hub",

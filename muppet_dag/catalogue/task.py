@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,7 @@ __all__ = [
 Family = Literal["classification", "commonsense", "mrc", "summarization"]
 FAMILIES: tuple[Family, ...] = ("classification", "commonsense", "mrc", "summarization")
 
+_GROUPED = "question_exact_match"
 #: The metric names that an entry of each family may list.
 METRICS: dict[Family, tuple[str, ...]] = {
     "classification": (
@@ -34,14 +36,17 @@ METRICS: dict[Family, tuple[str, ...]] = {
         "matthews",
         "pearson",
         "spearman",
-        "question_exact_match",
+        _GROUPED,
     ),
-    "commonsense": ("accuracy", "question_exact_match"),
+    "commonsense": ("accuracy", _GROUPED),
     "mrc": (
         "exact_match", "f1", "drop_exact_match", "drop_f1", "trivia_exact_match", "trivia_f1",
     ),
     "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
 }  # fmt: skip
+
+#: Where the scores of a regression task lie that names no ``score_range``.
+UNIT_RANGE = (0.0, 1.0)
 
 _NAME = re.compile(r"[a-z0-9_]+")
 
@@ -52,6 +57,9 @@ class Task:
 
     ``columns`` maps unified columns to SQL expressions over raw columns; ``drop`` maps a reason to
     an SQL condition under which a raw row is left out (and counted under that reason).
+    ``classes`` are the names of the labels 0, 1, …, and text labels may be these names.
+    ``score_range`` is the lowest and highest score that there may be, which training brings to 0
+    and 1; without it scores lie from 0 to 1 already. A score outside is refused.
     ``rows`` holds the official row count of each raw split, for the row-count check. A ``held_out``
     task is for evaluation only: it is fine-tuned and scored, but no mixture may hold it.
     """
@@ -71,6 +79,21 @@ class Task:
     version: int = 1
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if self.score_range is not None:
+            low, high = self.score_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise BadConfig(
+                    f"score_range = {list(self.score_range)}: expected the lowest score that there "
+                    "may be, then the highest"
+                )
+        if self.grouped and "id" not in self.columns:
+            raise BadConfig(
+                f"metrics: {_GROUPED} needs id, an expression such as "
+                "concat_ws('-', question_id, answer_id): rows belong to one question whose ids "
+                "are equal up to the last '-'"
+            )
+
     @property
     def fingerprint(self) -> str:
         """Hash of what decides the rows: editing a description re-makes nothing."""
@@ -78,12 +101,19 @@ class Task:
         for key in ("licence", "citation", "about", "rows", "metrics", "held_out"):
             entry.pop(key)
         entry["dataset"].pop("paths", None)  # what files hold decides, not where they lie
+        if self.grouped:  # then the ids are looked at
+            entry["grouped"] = True
         return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def regression(self) -> bool:
         """Whether the target is a number (STS-B) rather than a class."""
         return "score" in self.columns
+
+    @property
+    def grouped(self) -> bool:
+        """Whether rows are scored by question: then their ids say which belong together."""
+        return _GROUPED in self.metrics
 
     @property
     def head(self) -> str:

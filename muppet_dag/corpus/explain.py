@@ -1,35 +1,51 @@
-"""What DuckDB's errors mean to the user: which task, split, column and row, and what to do."""
+"""What DuckDB's errors mean to the user: which file is damaged, or which key of the entry is wrong
+and in which row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Files
-from muppet_dag.corpus.readers import table
-from muppet_dag.corpus.schema import SQL_TYPES
+from muppet_dag.corpus.expressions import NotOneExpression, columns, enclosed, require_one, typed
+from muppet_dag.corpus.readers import quote, table
 from muppet_dag.errors import BadData, MuppetError
 
+if TYPE_CHECKING:
+    import duckdb
 
-def explained(con, task: Task, role: str, paths: Sequence[Path], error: Exception) -> MuppetError:
-    """What DuckDB's error means to the user.
+#: Characters shown of an expression and of a value.
+_SHOWN = 200
+#: Raw rows read at a time when a file is searched for damage.
+_ROWS = 1_000
+
+
+def explained(
+    con: duckdb.DuckDBPyConnection, task: Task, role: str, paths: Sequence[Path], error: Exception
+) -> MuppetError:
+    """What an error of a split's query means: it is tried again, part by part.
 
     Behind the first batch errors come by way of Arrow, as OSError with the kind in the text only.
     """
+    import duckdb
+
     message = first_line(error)
     if message.startswith("Out of Memory"):
         return MuppetError(f"task {task.name!r}, split {role!r}: {message}")
-    if message.startswith("Binder Error"):
-        return BadData(
-            f"a raw column is missing or has changed ({message})",
-            task=task.name, split=role, expected=f"raw columns for {dict(task.columns)}",
-            fix=_columns_now(con, task, paths),
-        )  # fmt: skip
-    if message.startswith("Conversion Error"):
-        return _locate_conversion(con, task, role, paths, message)
-    # Where a line of CSV is wrong, the next lines say which and how.
-    return unreadable(task, role, " ".join(str(error).splitlines()[:3])[:400])
+    if not isinstance(error, duckdb.FatalException | duckdb.InternalException):
+        raw = table(paths)
+        parts = (_unfit, _damaged, _failing)
+        problems = (problem for part in parts for problem in part(con, task, role, paths, raw))
+        if problem := next(problems, None):
+            return problem
+    return BadData(
+        f"the query of the split fails ({message})", task=task.name, split=role,
+        expected=f"expressions that DuckDB can run: {dict(task.columns)}",
+    )  # fmt: skip
 
 
 def unreadable(task: Task, role: str, message: str) -> BadData:
@@ -46,35 +62,136 @@ def unreadable(task: Task, role: str, message: str) -> BadData:
     )  # fmt: skip
 
 
-def _locate_conversion(con, task: Task, role: str, paths: Sequence[Path], message: str) -> BadData:
-    """Find the column and row that could not be converted, to name them."""
-    import duckdb
-
-    for name, sql in task.columns.items():
-        rows = f"SELECT row_number() OVER () - 1 AS row, ({sql}) AS value FROM {table(paths)}"
-        bad = f"value IS NOT NULL AND TRY_CAST(value AS {SQL_TYPES[name]}) IS NULL"
-        try:
-            bad_row = con.execute(f"SELECT row, value FROM ({rows}) WHERE {bad} LIMIT 1").fetchone()
-        except duckdb.Error:  # the expression itself fails, so its row is not known this way
-            bad_row = None
-        if bad_row:
-            return BadData(
-                f"value {str(bad_row[1])[:200]!r}", task=task.name, split=role, column=name,
-                row=bad_row[0], expected=f"a value of type {SQL_TYPES[name]}",
-            )  # fmt: skip
-    return BadData(message, task=task.name, split=role)
-
-
-def _columns_now(con, task: Task, paths: Sequence[Path]) -> str:
-    names = [row[0] for row in con.execute(f"DESCRIBE FROM {table(paths)}").fetchall()]
-    hint = f"The raw columns are now: {', '.join(names)}."
-    if isinstance(task.dataset, Files):
-        hint += f" They are those of {paths[0]}."
-        if paths[0].suffix.lower() in (".csv", ".tsv"):
-            hint += " All are text: a number is had by CAST(column AS INTEGER)."
-    return hint
-
-
 def first_line(error: Exception) -> str:
     """The first line of an error's text."""
     return str(error).splitlines()[0]
+
+
+def _keys(task: Task) -> Iterator[tuple[str, str, str]]:
+    """Every expression of an entry: its key, its text, and the SQL that is run."""
+    for name, sql in task.columns.items():
+        yield name, sql, typed(task, name)
+    for why, sql in task.drop.items():
+        yield f"drop[{why!r}]", sql, f"CASE WHEN {enclosed(sql)} THEN 1 END"
+
+
+def _unfit(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Iterator[BadData]:
+    """Expressions that do not fit the raw columns, whatever the rows hold."""
+    import duckdb
+
+    try:
+        there = [row[:2] for row in con.execute(f"DESCRIBE FROM {raw}").fetchall()]
+    except duckdb.Error as error:
+        yield unreadable(task, role, _lines(error))
+        return
+    for key, sql, run in _keys(task):
+        try:
+            require_one(sql)
+            # Beside all raw columns, so that an aggregate is refused as it is in the query.
+            con.execute(f"SELECT *, {run} FROM {raw} LIMIT 0")
+        except (duckdb.Error, NotOneExpression) as error:
+            yield BadData(
+                f"{_said(key, sql)} does not fit the raw columns: one is missing or has changed, "
+                f"or the expression is wrong ({first_line(error)})",
+                task=task.name, split=role, column=key,
+                expected="a DuckDB expression over the raw columns",
+                fix=_columns_now(task, paths, there),
+            )  # fmt: skip
+
+
+def _damaged(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Iterator[BadData]:
+    """Whether the files can be read at all."""
+    import duckdb
+
+    try:
+        for _ in con.sql(f"FROM {raw}").to_arrow_reader(_ROWS):
+            pass
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # Where a line of CSV is wrong, the next lines say which and how.
+        yield unreadable(task, role, _lines(error))
+
+
+def _failing(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Iterator[BadData]:
+    """Expressions that fail on a row."""
+    import duckdb
+
+    for key, sql, run in _keys(task):
+        try:
+            con.execute(f"SELECT count({run}) FROM {raw}")
+        except duckdb.Error as error:
+            row = _row(con, run, raw)
+            message = first_line(error)
+            hint = "" if "would be rounded" not in message else (
+                " A cast to a whole number does not round here: cast AS DOUBLE, or say round() or "
+                "floor() inside the cast."
+            )  # fmt: skip
+            yield BadData(
+                f"{_said(key, sql)} fails{_values(con, sql, raw, row)} ({message})",
+                task=task.name, split=role, column=key, row=row,
+                expected="a DuckDB expression that holds for every row",
+                fix=f"Change {key}=, or guard it: TRY_CAST gives NULL where a value does not fit."
+                + hint,
+            )  # fmt: skip
+
+
+def _row(con: duckdb.DuckDBPyConnection, run: str, raw: str) -> int | None:
+    """The first raw row on which an expression fails; None if none fails alone."""
+    import duckdb
+
+    rows = f"(SELECT *, row_number() OVER () - 1 AS _row FROM {raw})"
+    try:
+        # TRY makes NULL of an error, and of nothing else here.
+        failed = con.execute(f"SELECT min(_row) FROM {rows} WHERE TRY(({run}) IS NULL) IS NULL")
+        return failed.fetchone()[0]
+    except duckdb.Error:
+        return _halved(con, run, raw)
+
+
+def _halved(con: duckdb.DuckDBPyConnection, run: str, raw: str) -> int | None:
+    """The same by halving, where TRY does not catch the error."""
+    import duckdb
+
+    def fails(rows: int) -> bool:
+        try:
+            con.execute(f"SELECT count({run}) FROM (FROM {raw} LIMIT {rows})")
+        except duckdb.Error:
+            return True
+        return False
+
+    low, high = 0, con.execute(f"SELECT count(*) FROM {raw}").fetchone()[0]
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(middle) else (middle + 1, high)
+    return low - 1 if low else None
+
+
+def _values(con: duckdb.DuckDBPyConnection, sql: str, raw: str, row: int | None) -> str:
+    """The values of a row that an expression reads."""
+    if row is None:
+        return ""
+    read = {path[0] for path in columns(sql)}
+    result = con.execute(f"FROM {raw} LIMIT 1 OFFSET {row}")
+    named = zip((each[0] for each in result.description), result.fetchone(), strict=True)
+    shown = [f"{name} is {_cut(repr(value))}" for name, value in named if name.lower() in read]
+    return f" where {', '.join(shown)}" if shown else ""
+
+
+def _columns_now(task: Task, paths: Sequence[Path], there: Sequence[tuple[str, str]]) -> str:
+    hint = f"The raw columns are now: {', '.join(name for name, _ in there)}."
+    if isinstance(task.dataset, Files):
+        hint += f" They are those of {paths[0]}."
+        if paths[0].suffix.lower() in (".csv", ".tsv"):
+            hint += " All are text: a number is had by CAST(column AS DOUBLE)."
+    return hint
+
+
+def _said(key: str, sql: str) -> str:
+    return f"{key} = {_cut(quote(' '.join(sql.split())))}"
+
+
+def _lines(error: Exception) -> str:
+    return " ".join(str(error).splitlines()[:3])[:400]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from muppet_dag.catalogue import Slice, Task
+from muppet_dag.corpus.classes import Census, check_classes
 from muppet_dag.corpus.query import ELSEWHERE, stream
 from muppet_dag.corpus.schema import SCHEMA
 from muppet_dag.corpus.shards import ShardWriter
-from muppet_dag.corpus.values import check_classes, check_values
+from muppet_dag.corpus.values import check_values
 from muppet_dag.errors import BadData
 
 #: Raise when the same raw rows would give other shards.
-VERSION = "2"
+VERSION = "3"
 
 
 def normalize(
@@ -32,10 +33,13 @@ def normalize(
     manifest: per split the rows in, the rows out and the rows dropped by reason. Raises BadData.
     """
     facts: dict[str, Any] = {"family": task.family, "splits": {}, "missing": []}
+    census = Census(task)
     for role, part in task.dataset.slices.items():
         paths = files.get(part.split)
         if paths:
-            facts["splits"][role] = _normalize_split(task, role, part, paths, folder, memory)
+            facts["splits"][role] = _normalize_split(
+                task, role, part, paths, folder, memory, census
+            )
         elif role == "train" and not task.held_out:
             there = ", ".join(sorted(split for split in files if files[split])) or "none"
             named = {each.split for each in task.dataset.slices.values()}
@@ -45,17 +49,26 @@ def normalize(
             )  # fmt: skip
         else:
             facts["missing"].append(role)
+    census.require()
     return facts
 
 
 def _normalize_split(
-    task: Task, role: str, part: Slice, paths: Sequence[Path], folder: Path, memory: str
+    task: Task,
+    role: str,
+    part: Slice,
+    paths: Sequence[Path],
+    folder: Path,
+    memory: str,
+    census: Census,
 ) -> dict[str, Any]:
-    check_classes(task, role, paths)
+    vouched = check_classes(task, role, paths)
     dropped: Counter[str] = Counter()
     seen = unanswerable = 0
     with ShardWriter(folder, role) as writer:
         for batch in stream(task, part, paths, role=role, memory=memory):
+            if not vouched:
+                census.add(role, batch)
             kept, why = _keep(batch)
             dropped.update(why)
             rows = pa.array(np.arange(seen, seen + batch.num_rows))

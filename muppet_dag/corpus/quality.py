@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from muppet_dag.catalogue import Task
+from muppet_dag.catalogue.sql import blank
 from muppet_dag.corpus import shards
 from muppet_dag.corpus.database import database
-from muppet_dag.corpus.query import blank
 from muppet_dag.errors import BadData
 
 #: Largest share of duplicated training rows, and of one class, that raises no warning.

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from muppet_dag.catalogue import Slice, Task
+from muppet_dag.catalogue.sql import blank
+from muppet_dag.catalogue.task import UNIT_RANGE
+from muppet_dag.corpus import labels
 from muppet_dag.corpus.database import database
 from muppet_dag.corpus.explain import explained
+from muppet_dag.corpus.expressions import enclosed, typed
 from muppet_dag.corpus.readers import listed, quote, table
 from muppet_dag.corpus.schema import SQL_TYPES
 from muppet_dag.corpus.shards import BATCH_ROWS, rebatch
@@ -26,33 +30,56 @@ if TYPE_CHECKING:
 CARVE_SEED = 20210111
 #: Reason of rows that belong to another slice of the same raw split; they are not counted.
 ELSEWHERE = "in another part of the split"
+#: Reason of rows whose label the data does not say.
+UNLABELLED = "unlabelled"
 
 #: Bytes on disk of a raw row from which on one thread reads: each holds about a thousand rows, and
 #: copies of them.
 LONG = 16_384
 
 
+#: What the unified columns are made of, where it is more than the raw column.
+_UNIFIED = {
+    "label": "_label",
+    "score": "TRY_CAST(_score AS FLOAT)",
+    "answers": f"TRY_CAST(_answers AS {SQL_TYPES['answers']})",
+}
+
+
 def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
-    """The SQL of one split: unified columns, ``dropped`` (a reason or NULL), and what is wrong:
-    ``bad_label`` (a label that is no whole number) and ``bad_span`` (1 for the first answer)."""
-    columns = [
-        f"CAST({_column(task, name)} AS {kind}) AS {name}" for name, kind in SQL_TYPES.items()
-    ]
-    drops = " ".join(f"WHEN {condition} THEN {quote(why)}" for why, condition in task.drop.items())
-    why = f"CASE {drops} END" if drops else "NULL::VARCHAR"
-    # To make it an integer would round it.
-    raw_label = f"CAST({_column(task, 'label')} AS DOUBLE) AS raw_label"
-    inner = f"SELECT {', '.join(columns)}, {raw_label}, {why} AS drop_why FROM {table(paths)}"
-    span = (
-        "list_position(list_transform(answers, "
-        "lambda a: coalesce(substr(text, a.start + 1, length(a.text)) = a.text, false)), false)"
-        if task.family == "mrc"
-        else "NULL::INTEGER"
-    )
+    """The SQL of one split: the unified columns and three more.
+
+    ``dropped`` is the reason why a row is left out, or NULL. ``problem`` says what is wrong with a
+    row that stays, as a kind and a value, or NULL (:mod:`muppet_dag.corpus.values` knows the
+    kinds). ``counted`` is whether the label was a number, which counts from somewhere.
+    """
+    unified = ", ".join(f"{_UNIFIED.get(name, f'_raw_{name}')} AS {name}" for name in SQL_TYPES)
     return (
-        f"SELECT * EXCLUDE (raw_label, drop_why), {_dropped(task, part)} AS dropped, "
-        f"CASE WHEN raw_label <> label THEN raw_label END AS bad_label, {span} AS bad_span "
-        f"FROM ({inner})"
+        f"SELECT {unified}, dropped, {_problem(task)} AS problem, {_counted(task)} AS counted "
+        f"FROM (SELECT *, {_dropped(task, part)} AS dropped "
+        f"FROM (SELECT *, {_read(task)} "
+        f"FROM (SELECT {_selected(task)} FROM {table(paths)})))"
+    )
+
+
+def _selected(task: Task) -> str:
+    """The entry's expressions, and its reason to drop a row.
+
+    No expression can mean these names by accident: to DuckDB the name of a column of a select list
+    stands for it in the others, where the raw rows have no column of that name.
+    """
+    columns = [f"{typed(task, name)} AS _raw_{name}" for name in SQL_TYPES]
+    drops = " ".join(f"WHEN {enclosed(sql)} THEN {quote(why)}" for why, sql in task.drop.items())
+    return f"{', '.join(columns)}, {f'CASE {drops} END' if drops else 'NULL::VARCHAR'} AS _drop"
+
+
+def _read(task: Task) -> str:
+    """Label, score and answers as they count; an answer that is blank is none."""
+    answers = f"list_filter(_raw_answers, lambda answer: NOT {blank('answer.text')})"
+    return (
+        f"{labels.index(task) if 'label' in task.columns else 'NULL::INTEGER'} AS _label, "
+        f"TRY_CAST(_raw_score AS DOUBLE) AS _score, "
+        f"{answers if task.family == 'mrc' else 'NULL'} AS _answers"
     )
 
 
@@ -60,34 +87,86 @@ def _dropped(task: Task, part: Slice) -> str:
     """Why a row is left out: not this part of the split, the entry's reasons, no label, no text."""
     cases = []
     if (part.low, part.high) != (0, 100):
-        bucket = f"md5_number(concat('{CARVE_SEED}/', text, '/', query)) % 100"
+        # All that a model reads, so that equal inputs stay on one side.
+        read = "_raw_text, '/', _raw_query, '/' || array_to_string(_raw_choices, chr(0))"
+        bucket = f"md5_number(concat('{CARVE_SEED}/', {read})) % 100"
         inside = f"{bucket} BETWEEN {part.low} AND {part.high - 1}"
-        cases.append(f"WHEN NOT ({inside}) THEN {quote(ELSEWHERE)}")
-    cases.append("WHEN drop_why IS NOT NULL THEN drop_why")
-    unlabelled = {
-        "classification": "score IS NULL" if task.regression else "coalesce(raw_label, -1) = -1",
-        "commonsense": "coalesce(raw_label, -1) = -1",
-        "mrc": "answers IS NULL",
-        "summarization": "coalesce(trim(target), '') = ''",
-    }[task.family]
-    cases.append(f"WHEN {unlabelled} THEN 'unlabelled'")
-    if task.family == "commonsense":  # its question needs no context
-        cases.append("WHEN list_count(choices) < len(choices) THEN 'missing candidate'")
-    else:
-        cases.append(f"WHEN {blank('text')} THEN 'empty text'")
-    return f"CASE {' '.join(cases)} END"
+        cases.append((f"NOT ({inside})", quote(ELSEWHERE)))
+    cases.append(("_drop IS NOT NULL", "_drop"))
+    lacking = _LACKING["regression" if task.regression else task.family]
+    cases += [(condition, quote(why)) for why, condition in lacking.items()]
+    return f"CASE {' '.join(f'WHEN {condition} THEN {why}' for condition, why in cases)} END"
 
 
-def blank(text: str) -> str:
-    """SQL for whether a text is NULL or has nothing but white space."""
-    # A text that opens with a visible sign of ASCII needs no search, and nearly all do.
-    visible = f"coalesce(unicode({text}) BETWEEN 33 AND 126, false)"
-    signs = rf"coalesce(regexp_matches({text}, '[^\s\p{{Z}}]'), false)"
-    return f"CASE WHEN {visible} THEN false ELSE NOT {signs} END"
+_NO_TEXT = {"empty text": blank("_raw_text")}
+#: What a row may lack, so that it is left out: the reason, and when it holds.
+_LACKING = {
+    "classification": {UNLABELLED: labels.NO_LABEL, **_NO_TEXT},
+    "regression": {UNLABELLED: blank("CAST(_raw_score AS VARCHAR)"), **_NO_TEXT},
+    "commonsense": {  # its question needs no context
+        UNLABELLED: labels.NO_LABEL,
+        "missing candidate": "list_count(_raw_choices) < len(_raw_choices)",
+        "empty candidate": f"list_bool_or(list_transform(_raw_choices, lambda c: {blank('c')}))",
+    },
+    "mrc": {
+        UNLABELLED: "_raw_answers IS NULL",
+        "empty question": f"_raw_query IS NOT NULL AND {blank('_raw_query')}",
+        **_NO_TEXT,
+    },
+    "summarization": {
+        UNLABELLED: "_raw_target IS NULL OR _raw_target = ''",
+        "empty target": blank("_raw_target"),
+        **_NO_TEXT,
+    },
+}
 
 
-def _column(task: Task, name: str) -> str:
-    return f"({task.columns[name]})" if name in task.columns else "NULL"
+def _problem(task: Task) -> str:
+    """The first thing that is wrong with a row that stays."""
+    cases = [
+        f"WHEN {condition} THEN "
+        f"{{'kind': {quote(kind)}, 'value': left(CAST({value} AS VARCHAR), 200)}}"
+        for kind, (condition, value) in _problems(task).items()
+    ]
+    nothing = "NULL::STRUCT(kind VARCHAR, value VARCHAR)"
+    return f"CASE WHEN dropped IS NOT NULL THEN {nothing} {' '.join(cases)} ELSE {nothing} END"
+
+
+def _problems(task: Task) -> dict[str, tuple[str, str]]:
+    """By kind: when a row has the problem, and the value to show."""
+    number = "TRY_CAST(_raw_label AS DOUBLE)"
+    fraction = f"coalesce({number} <> floor({number}), false)"
+    problems = {}
+    if task.grouped:
+        problems["id"] = ("NOT coalesce(contains(_raw_id, '-'), false)", "_raw_id")
+    if task.family == "commonsense":
+        problems["choices"] = ("NOT coalesce(len(_raw_choices) >= 2, false)", "_raw_choices")
+    if "label" in task.columns:
+        count = str(len(task.classes)) if task.classes else "len(_raw_choices)"
+        problems["fraction"] = (f"{fraction} AND _label IS NULL", "_raw_label")
+        problems["label"] = (f"NOT coalesce(_label >= 0 AND _label < {count}, false)", "_raw_label")
+    if task.regression:
+        low, high = task.score_range or UNIT_RANGE
+        # DuckDB takes NaN to lie between the least and the largest number of a parquet file.
+        inside = f"isfinite(_score) AND _score BETWEEN {low} AND {high}"
+        problems["score"] = (f"NOT coalesce({inside}, false)", "_raw_score")
+    if task.family == "mrc":
+        wrong = f"list_filter(_answers, lambda answer: NOT {_stands('answer')})[1]"
+        problems["query"] = ("_raw_query IS NULL", "_raw_query")
+        problems["answers"] = (f"{wrong} IS NOT NULL", wrong)
+    return problems
+
+
+def _stands(answer: str) -> str:
+    """Whether an answer stands in the text where it says, counted in characters from 0."""
+    start = f"{answer}.start"
+    whole = f"{start} >= 0 AND {start} < 2147483647 AND {start} = floor({start})"
+    there = f"substr(_raw_text, TRY_CAST({start} AS BIGINT) + 1, length({answer}.text))"
+    return f"coalesce({whole} AND {there} = {answer}.text, false)"
+
+
+def _counted(task: Task) -> str:
+    return labels.by_number(task) if "label" in task.columns else "NULL::BOOLEAN"
 
 
 def stream(

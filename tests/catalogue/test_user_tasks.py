@@ -157,7 +157,7 @@ def test_csv_guesses_nothing(folder):
         ("", "the first line is []"),
         ("texts,label\na,1\n", "The raw columns are now: texts, label. They are those of "),
         ("text;label\na;1\n", "The raw columns are now: text;label."),
-        ("text,label\na,1\nb,yes\n", "column 'label', row 1: value 'yes'"),
+        ("text,label\na,1\nb,often\n", "column 'label', row 1: value 'often'"),
         ("text,label\na,1\nb,2\n", "column 'label', row 1: value '2'"),
         ("text,label\na,1\r\nb,0\n", "one kind of line end"),
         ("text,label\n", "no row is left of 0"),

@@ -160,7 +160,7 @@ def test_a_value_that_cannot_be_converted_is_named_by_its_row(tmp_path, before):
     error = refused(PAIRS, tmp_path, **both(tmp_path, rows))
     place = (error.task, error.split, error.column, error.row)
     assert place == ("pairs", "train", "label", before + 3)
-    assert "often" in str(error) and "INTEGER" in str(error)
+    assert "often" in str(error) and "('no', 'yes')" in str(error)
 
 
 @pytest.mark.parametrize("label", [0.5, -0.6, 1.000001])
@@ -337,7 +337,7 @@ def test_equal_texts_are_carved_to_one_side(tmp_path):
 
 
 def test_rows_of_another_slice_are_neither_rows_in_nor_dropped(tmp_path):
-    rows = pairs(400, label=[-1 if i % 4 == 0 else 1 for i in range(400)])
+    rows = pairs(400, label=[-1 if i % 4 == 0 else i % 2 for i in range(400)])
     folder = tmp_path / "out"
     folder.mkdir()
     splits = normalize(carved(), {"train": write(tmp_path / "t.parquet", rows)}, folder)["splits"]

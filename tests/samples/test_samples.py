@@ -111,7 +111,7 @@ def test_entry_fits_its_sample(folder: Path, name: str) -> None:
         assert len(kept) > 0.7 * len(rows)
         for row in kept:
             assert row["text"] or task.family == "commonsense"
-            assert row["bad_span"] is None
+            assert row["problem"] is None
 
 
 @pytest.mark.parametrize("name", [n for n, t in TASKS.items() if "label" in t.columns])

@@ -95,7 +95,7 @@ GOLDEN = {
         (dict(premise="P", hypothesis="H", label="entails"), dict(text="P", query="H", label=0)),
         (dict(premise="P", hypothesis="H", label="neutral"), dict(text="P", query="H", label=1)),
         (dict(premise="P", hypothesis="H", label=""), "unlabelled"),
-        (dict(premise="P", hypothesis="H", label="-"), dict(text="P", query="H", label=-2)),
+        (dict(premise="P", hypothesis="H", label="-"), dict(text="P", query="H")),
     ],
     "rotten_tomatoes": [
         (dict(text="a witty ride \n", label=1), dict(text="a witty ride", label=1)),

@@ -10,7 +10,7 @@ GOLDEN = {
     ],
     "xsum": [
         (dict(id="007", document="D\nd", summary="S."), dict(id="007", text="D\nd", target="S.")),
-        (dict(id="8", document=" \n", summary="S."), "empty document"),
+        (dict(id="8", document=" \n", summary="S."), "empty text"),
     ],
     "aeslc": [
         (dict(email_body="Hi,\nall", subject_line="Re: lunch\n"),

@@ -1,0 +1,151 @@
+"""An entry's SQL expressions: as they are run, and what DuckDB's own parser says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from muppet_dag.catalogue import Task
+from muppet_dag.corpus.schema import SQL_TYPES
+
+if TYPE_CHECKING:
+    import duckdb
+
+Node = dict[str, Any]
+
+#: Types to which raw values are brought before they are looked at: a start is not rounded, and
+#: labels and scores stay as they are.
+_RAW_TYPES = {
+    **SQL_TYPES, "label": "", "score": "", "answers": "STRUCT(text VARCHAR, start DOUBLE)[]",
+}  # fmt: skip
+
+#: What stands for ``CAST(operand AS INTEGER)``: where the cast would round, it fails with a value
+#: that says so. ``TRY_CAST`` then gives NULL.
+_EXACT = (
+    "CASE WHEN TRY_CAST(operand AS DOUBLE) <> TRY_CAST(operand AS INTEGER) "
+    "THEN CAST(CAST(operand AS VARCHAR) || ' would be rounded' AS INTEGER) "
+    "ELSE CAST(operand AS INTEGER) END"
+)
+_WHOLE = {
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
+    "UBIGINT", "UHUGEINT", "INT", "INT1", "INT2", "INT4", "INT8", "INT16", "INT32", "INT64",
+    "INT128", "SHORT", "LONG", "SIGNED", "INTEGRAL", "UINT8", "UINT16", "UINT32", "UINT64",
+}  # fmt: skip
+
+
+class NotOneExpression(Exception):
+    """The text is no SQL expression, or more than one."""
+
+
+def typed(task: Task, name: str) -> str:
+    """The entry's expression for a unified column, in the type in which it is looked at."""
+    if name not in task.columns:
+        return "NULL"
+    kind, sql = _RAW_TYPES[name], enclosed(task.columns[name])
+    return f"CAST({sql} AS {kind})" if kind else sql
+
+
+def enclosed(sql: str) -> str:
+    """An entry's expression in brackets. It may end in a comment, and its casts never round."""
+    return f"({exact(sql)}\n)"
+
+
+def require_one(sql: str) -> None:
+    """Raise NotOneExpression unless the text is a single SQL expression."""
+    _parsed(sql)
+
+
+@lru_cache(maxsize=1024)
+def exact(sql: str) -> str:
+    """The same expression, in which no cast to a whole number rounds; others stay as written."""
+    if "::" not in sql and "cast" not in sql.lower():
+        return sql
+    try:
+        node = _parsed(sql)
+    except NotOneExpression:
+        return sql  # it fails where it is run, and is explained there
+    if not any(_is_whole_cast(each) for each in _nodes(node)):
+        return sql
+    return _written(_replaced(node, _is_whole_cast, _exact_cast))
+
+
+@lru_cache(maxsize=1024)
+def columns(sql: str) -> frozenset[tuple[str, ...]]:
+    """Paths of the columns that an expression reads, in lower case; parameters of its own lambdas
+    may be among them. Raises NotOneExpression."""
+    names = (n["column_names"] for n in _nodes(_parsed(sql)) if n.get("class") == "COLUMN_REF")
+    return frozenset(tuple(name.lower() for name in path) for path in names)
+
+
+def _parsed(sql: str) -> Node:
+    (text,) = _parser().execute("SELECT json_serialize_sql(?)", [f"SELECT ({sql}\n)"]).fetchone()
+    tree = json.loads(text)
+    if tree["error"]:
+        raise NotOneExpression(tree["error_message"])
+    select = tree["statements"][0]["node"]
+    whole = (len(tree["statements"]), select["type"], len(select.get("select_list", [])))
+    if whole != (1, "SELECT_NODE", 1) or select["from_table"]["type"] != "EMPTY":
+        raise NotOneExpression("more than one expression")
+    return select["select_list"][0]
+
+
+def _written(node: Node) -> str:
+    tree = json.loads(_parser().execute("SELECT json_serialize_sql('SELECT 1')").fetchone()[0])
+    tree["statements"][0]["node"]["select_list"] = [node]
+    (sql,) = _parser().execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchone()
+    return sql.removeprefix("SELECT ")
+
+
+def _parser() -> duckdb.DuckDBPyConnection:
+    return _database().cursor()
+
+
+@lru_cache(maxsize=1)
+def _database() -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    return duckdb.connect(config={"threads": 1, "enable_external_access": "false"})
+
+
+def _nodes(node: Any) -> Iterator[Node]:
+    if isinstance(node, dict):
+        yield node
+    children = node.values() if isinstance(node, dict) else node
+    if isinstance(node, dict | list):
+        for child in children:
+            yield from _nodes(child)
+
+
+def _replaced(node: Any, matches: Callable[[Node], bool], by: Callable[[Node], Node]) -> Any:
+    """The tree with every node that matches replaced, the innermost first."""
+    if isinstance(node, list):
+        return [_replaced(each, matches, by) for each in node]
+    if not isinstance(node, dict):
+        return node
+    node = {key: _replaced(value, matches, by) for key, value in node.items()}
+    return by(node) if matches(node) else node
+
+
+def _is_whole_cast(node: Node) -> bool:
+    kind = node.get("type_expr") or {}
+    cast = node.get("class") == "CAST" and not kind.get("children")
+    return cast and str(kind.get("type_name", "")).upper() in _WHOLE
+
+
+def _exact_cast(cast: Node) -> Node:
+    """``_EXACT`` over the operand and type of a cast; a TRY_CAST stays one."""
+
+    def is_operand(node: Node) -> bool:
+        return node.get("column_names") == ["operand"]
+
+    def retyped(node: Node) -> Node:
+        same = {"type_expr": cast["type_expr"]}
+        return node | same | ({"try_cast": True} if cast["try_cast"] else {})
+
+    typed = _replaced(_parsed(_EXACT), _is_whole_cast, retyped)
+    return _replaced(typed, is_operand, lambda _: deepcopy(cast["child"])) | {
+        "alias": cast["alias"]
+    }
