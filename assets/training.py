@@ -72,7 +72,8 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
                 "useful_share": facts["tokens"] / facts["padded_tokens"],
                 **{
                     name: dg.MetadataValue.json(facts[name])
-                    for name in ("rows_by_task", "shares", "passes")
+                    for name in ("rows_by_task", "shares", "slot_shares", "passes")
+                    if name in facts  # an older mixture has no slot_shares
                 },
                 "left_out": dg.MetadataValue.json(facts["left_out"]),
                 "decontaminated": sum(facts["decontaminated"].values()),

@@ -55,7 +55,8 @@ def draw(
     """The mixture and its facts; columns step, slot (int32), task (dictionary), row (int32).
 
     The facts are steps, slots, rows, tokens without and with padding, epochs (rows over rows of
-    the pool), and by task: rows, share of all rows, and passes (how often its pool was used).
+    the pool), and by task: rows, share of all rows, share of all slots (that is, of the updates,
+    which average over slots), and passes (how often its pool was used).
     """
     if not tasks:
         raise MuppetError("a mixture needs at least one task with tokens; none is there yet")
@@ -74,8 +75,9 @@ def _in_order(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All slots in the order of use, ``SLOT``, and the step of each.
 
-    After round n, task i has given the nearest to n x share x pool rows that whole slots allow, so
-    that shares hold over the whole run, and what a slot gives too much is not given later.
+    After round n, task i has given the nearest to n x share x pool rows (tokens, slots) that whole
+    slots allow, so that shares hold over the whole run, and what a slot gives too much is not given
+    later.
     """
     pool = np.array([stream.pool for stream in streams])
     goal = shares([stream.name for stream in streams], pool, spec) * pool.sum()
@@ -143,6 +145,7 @@ def _table(
 
 def _facts(names: list[str], pools: list[int], slots: np.ndarray, steps: int) -> dict[str, Any]:
     rows = np.bincount(slots["task"], slots["rows"], len(names)).astype(int).tolist()
+    of_slots = np.bincount(slots["task"], minlength=len(names)) / len(slots)
     total = sum(rows)
     by_task = list(zip(names, rows, pools, strict=True))
     return {
@@ -151,6 +154,7 @@ def _facts(names: list[str], pools: list[int], slots: np.ndarray, steps: int) ->
         "rows": total,
         "rows_by_task": {name: n for name, n, _ in by_task},
         "shares": {name: round(n / total, 6) for name, n, _ in by_task},
+        "slot_shares": dict(zip(names, of_slots.round(6).tolist(), strict=True)),
         "passes": {name: round(n / max(1, pool), 4) for name, n, pool in by_task},
         "tokens": int(slots["tokens"].sum()),
         "padded_tokens": int(slots["padded"].sum()),

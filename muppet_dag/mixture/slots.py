@@ -34,21 +34,30 @@ class Stream:
         self, number: int, name: str, sizes: Sizes, spec: MixtureSection, seed: str
     ) -> None:
         self.number, self.name, self.sizes, self.spec, self.seed = number, name, sizes, spec, seed
-        self.pool = sizes.pool(spec.weight_unit)
+        # Whole epochs are whole in any unit but slots, of which each epoch has its own number.
+        self._unit = "rows" if spec.strategy == "natural" else spec.weight_unit
         self.epochs = 0
         self.slots = np.zeros(0, SLOT)
         self._rows: list[np.ndarray] = []
         self._ends = np.zeros(0, np.int64)
+        self.pool = self._measure()
 
     def reach(self, amount: int) -> int:
-        """How many slots hold ``amount`` rows (or tokens, as ``weight_unit`` says) or just more."""
-        if amount == 0:
-            return 0
-        missing = -(-amount // self.pool) - self.epochs
-        if missing > 0:
+        """How many slots hold ``amount`` rows (tokens or slots, as ``weight_unit`` says) or just
+        more."""
+        while (missing := amount - int(self._ends[-1] if self.epochs else 0)) > 0:
             # A small task is asked often: go as far again as it went, while that costs nothing.
-            self._extend(max(missing, min(self.epochs, BLOCK // len(self.sizes))))
-        return int(np.searchsorted(self._ends, amount)) + 1
+            epochs = -(-missing // self.pool)
+            self._extend(max(epochs, min(self.epochs, BLOCK // len(self.sizes))))
+        return int(np.searchsorted(self._ends, amount)) + 1 if amount else 0
+
+    def _measure(self) -> int:
+        """How many rows, tokens or slots an epoch holds; of slots, the first one."""
+        if self._unit != "slots":
+            return self.sizes.pool(self._unit)
+        if len(self.sizes):
+            self._extend(1)
+        return len(self.slots)
 
     def take_rows(self) -> np.ndarray:
         """Numbers of the rows of all slots, int32; they are handed over and no longer held."""
@@ -62,7 +71,9 @@ class Stream:
         slots["start"] += sum(map(len, self._rows))
         self._rows.append(rows)
         self.slots = np.concatenate([self.slots, slots])
-        self._ends = np.cumsum(self.slots[self.spec.weight_unit])
+        slots = self._unit == "slots"
+        amounts = np.ones(len(self.slots), np.int64) if slots else self.slots[self._unit]
+        self._ends = np.cumsum(amounts)
         self.epochs += epochs
 
 

@@ -1,7 +1,7 @@
 """How often each task is drawn, and in which order the slots of a round come.
 
-The mixture is built in rounds. A round is one nominal epoch: as many rows (or tokens) as the pool
-of all tasks holds.
+The mixture is built in rounds. A round is one nominal epoch: as many rows (tokens or slots, as
+``weight_unit`` says) as the pool of all tasks holds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def _check_weights(spec: MixtureSection, mixed: Iterable[str]) -> None:
 
 
 def shares(names: Sequence[str], pool: np.ndarray, spec: MixtureSection) -> np.ndarray:
-    """Each task's share of what is drawn, from the sizes of the tasks' pools in ``weight_unit``.
+    """Each task's share of the rows, tokens or slots that are drawn, as ``weight_unit`` says, from
+    the sizes of the tasks' pools in that unit.
 
     Raffel et al. 2019, 3.5.2, with size e: ``proportional`` min(e, limit), ``temperature``
     min(e, limit) ^ (1 / temperature), both divided by their sum. An empty pool has no share.

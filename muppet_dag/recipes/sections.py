@@ -121,9 +121,14 @@ class MixtureSection(Section):
     ``strategy`` says how often a task is drawn (Raffel et al. 2019, 3.5.2; e is a task's size):
     ``natural`` each row of every task once an epoch (Muppet 3.4: no up- or down-sampling),
     ``equal`` all tasks alike, ``proportional`` to min(e, limit), ``temperature`` to
-    min(e, limit) ^ (1 / temperature), ``weights`` to the numbers given by task. Sizes and weights
-    count ``weight_unit``: rows or tokens. No row comes again before all rows of its task were used.
-    ``cap`` (``caps`` by task) is the most rows of a task that are in the pool at all.
+    min(e, limit) ^ (1 / temperature), ``weights`` to the numbers given by task. No row comes
+    again before all rows of its task were used. ``cap`` (``caps`` by task) is the most rows of a
+    task that are in the pool at all.
+
+    ``weight_unit`` says what sizes, limit, weights and so shares count: ``rows`` (as in T5),
+    ``tokens``, or ``slots``. An update averages over slots, not over rows, and a slot holds the
+    more rows the shorter they are. So a task's share of the rows is not its share of the gradient,
+    of which tasks of long rows have more; its share of the slots is.
 
     ``batching`` says which slots share a step: ``heterogeneous`` any (Muppet 3.2), ``homogeneous``
     those of one task (MT-DNN), ``sequential`` those of one task, the tasks one after the other.
@@ -135,7 +140,7 @@ class MixtureSection(Section):
     limit: int | None = None
     temperature: float | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    weight_unit: Literal["rows", "tokens"] = "rows"
+    weight_unit: Literal["rows", "tokens", "slots"] = "rows"
     cap: int | None = None
     caps: Mapping[str, int] = field(default_factory=dict)
     batching: Batching = "heterogeneous"

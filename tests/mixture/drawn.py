@@ -50,7 +50,7 @@ def specs(draw: st.DrawFn, **fixed: object) -> MixtureSection:
         **{key: draw(st.integers(*between)) for key, between in counts.items()},
         "strategy": draw(st.sampled_from(get_args(Strategy))),
         "batching": draw(st.sampled_from(get_args(Batching))),
-        "weight_unit": draw(st.sampled_from(["rows", "tokens"])),
+        "weight_unit": draw(st.sampled_from(["rows", "tokens", "slots"])),
         "cap": draw(st.none() | st.integers(1, 30)),
         **fixed,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from muppet_dag.errors import BadConfig
 from muppet_dag.mixture.index import VERSION, draw
+from muppet_dag.mixture.slots import Stream
 from muppet_dag.mixture.strategies import check_names, shares
 from muppet_dag.recipes import MixtureSection
 
@@ -59,16 +61,19 @@ def test_an_empty_pool_has_no_share(strategy):
 @given(tasks(), specs())
 @some
 def test_every_task_has_its_share_to_one_slot(sizes, section):
-    """Of rows or tokens, over any number of epochs: what a slot gives too much comes off later."""
+    """Of rows, tokens or slots, over any number of epochs: what a slot gives too much comes off."""
     drawn, facts = draw(sizes, section, 1)
     unit, names = section.weight_unit, sorted(sizes)
-    pool = {n: sizes[n].capped(section.cap, f"{VERSION}/1", n).pool(unit) for n in names}
+    unit = "rows" if section.strategy == "natural" else unit  # every row once, in any unit
+    capped = {n: sizes[n].capped(section.cap, f"{VERSION}/1", n) for n in names}
+    pool = {n: Stream(0, n, capped[n], section, f"{VERSION}/1").pool for n in names}
     goal = (
         shares(names, np.array(list(pool.values())), section) * sum(pool.values()) * section.epochs
     )
     taken, largest = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for slot in slots(drawn):
-        amount = sizes[slot.task].tokens[slot.rows].sum() if unit == "tokens" else len(slot.rows)
+        tokens = sizes[slot.task].tokens[slot.rows].sum()
+        amount = {"rows": len(slot.rows), "tokens": tokens, "slots": 1}[unit]
         taken[slot.task] += int(amount)
         largest[slot.task] = max(largest[slot.task], int(amount))
     for name, amount in zip(names, goal, strict=True):
@@ -88,6 +93,39 @@ def test_a_part_of_a_round_has_the_shares_of_the_whole_to_sampling_error(unit):
         amount[slot.task] += of.pool(unit) / len(of) * len(slot.rows)
     for name, weight in weights.items():
         assert amount[name] / sum(amount.values()) == pytest.approx(weight / 4, abs=0.06)
+
+
+@given(tasks(), specs(weight_unit="slots", strategy="equal"))
+@some
+def test_alike_by_slots_every_task_has_as_many_slots_after_any_number_of_epochs(sizes, section):
+    """An update averages over slots, so every task has as much of the gradient."""
+    numbers = Counter(slot.task for slot in slots(draw(sizes, section, 1)[0]))
+    assert len(set(numbers.values())) == 1 and set(numbers) == set(sizes)
+
+
+@pytest.mark.parametrize("batching", ["heterogeneous", "homogeneous"])
+def test_alike_by_slots_also_in_the_middle_of_an_epoch(batching):
+    """Rows of 4 to 64 tokens: by rows the task of the longest has 7 slots of 10."""
+    sizes = {n: texts(900, width=w) for n, w in zip(NAMES, (4, 8, 16, 64), strict=True)}
+    section = spec(strategy="equal", slot_tokens=64, slot_rows=64, batching=batching,
+                   epochs=None, steps=200, slots_per_step=4)  # fmt: skip
+    by_rows = draw(sizes, section, 1)[1]
+    assert by_rows["slot_shares"]["d"] > 0.6
+    drawn, facts = draw(sizes, replace(section, weight_unit="slots"), 1)
+    assert facts["slot_shares"] == pytest.approx(dict.fromkeys(NAMES, 0.25), abs=0.06)
+    assert facts["shares"]["a"] > 8 * facts["shares"]["d"]
+    numbers = Counter(slot.task for slot in slots(drawn))
+    assert facts["slot_shares"] == {n: round(numbers[n] / facts["slots"], 6) for n in NAMES}
+
+
+@pytest.mark.parametrize("strategy", ["proportional", "temperature", "weights"])
+def test_shares_by_slots_are_those_of_the_formulas(strategy):
+    sizes = {"a": texts(640, width=4), "b": texts(640, width=16)}  # 40 and 160 slots
+    keys = {"proportional": {"limit": 80}, "temperature": {"temperature": 2.0},
+            "weights": {"weights": {"a": 1.0, "b": 3.0}}}[strategy]  # fmt: skip
+    section = spec(strategy=strategy, weight_unit="slots", slot_tokens=64, slot_rows=16, **keys)
+    expected = {"proportional": 2 / 3, "temperature": 2 / 3, "weights": 3 / 4}[strategy]
+    assert draw(sizes, section, 1)[1]["slot_shares"]["b"] == pytest.approx(expected, abs=0.01)
 
 
 def test_tasks_come_in_proportion_to_their_size():
