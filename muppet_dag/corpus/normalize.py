@@ -81,14 +81,28 @@ def _normalize_split(
                 unanswerable += pc.sum(pc.equal(lengths, 0)).as_py() or 0
     elsewhere = dropped.pop(ELSEWHERE, 0)
     if writer.rows == 0:
-        raise BadData(
-            f"no row is left of {seen - elsewhere} (dropped: {dict(dropped) or 'none'})",
-            task=task.name, split=role, expected="at least one labelled row",
-            fix=f"Look at raw split {part.split!r} of {task.dataset.repository}.",
-        )  # fmt: skip
+        raise _nothing_left(task, role, part, seen, elsewhere, dropped)
     counts = {"rows_in": seen - elsewhere, "rows": writer.rows}
     facts = {**counts, "dropped": dict(sorted(dropped.items()))}
     return facts | ({"unanswerable": unanswerable} if task.family == "mrc" else {})
+
+
+def _nothing_left(
+    task: Task, role: str, part: Slice, seen: int, elsewhere: int, dropped: Mapping[str, int]
+) -> BadData:
+    """A split without rows: all were dropped, or a part by hash of few rows got none of them."""
+    if seen and seen == elsewhere:
+        problem = (
+            f"none of the {seen} rows of raw split {part.split!r} falls into its part from "
+            f"{part.low}% to {part.high}%, which a hash of their text decides"
+        )
+        fix = "Take a larger part, give more rows, or give the rows of this split as a file."
+    else:
+        problem = f"no row is left of {seen - elsewhere} (dropped: {dict(dropped) or 'none'})"
+        fix = f"Look at raw split {part.split!r} of {task.dataset.repository}."
+    return BadData(
+        problem, task=task.name, split=role, expected="at least one labelled row", fix=fix
+    )
 
 
 def _keep(batch: pa.RecordBatch) -> tuple[pa.Array | None, dict[str, int]]:

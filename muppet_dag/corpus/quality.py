@@ -32,7 +32,7 @@ MEMORY, SHOWN = "256MB", 5
 @dataclass(frozen=True)
 class Finding:
     """The outcome of one check: numbers, and up to five offending rows. ``blocking`` findings
-    would poison training; the others are worth a look."""
+    would poison training, and ``fix`` says what lets them pass; the others are worth a look."""
 
     name: str
     passed: bool
@@ -40,6 +40,7 @@ class Finding:
     blocking: bool = False
     rows: list[dict[str, Any]] = field(default_factory=list)
     note: str = ""
+    fix: str = ""
 
 
 #: Name of each check and whether it blocks what lies below.
@@ -47,6 +48,7 @@ CHECKS: dict[str, bool] = {
     "schema": True,
     "labels": True,
     "shrunk": True,
+    "balance": False,
     "row_count": False,
     "splits": False,
     "duplicates": False,
@@ -61,7 +63,7 @@ class Refused(BadData):
         self.findings = findings
         failed = [each for each in findings if not each.passed]
         reasons = "; ".join(f"{each.name}: {each.note or dict(each.numbers)}" for each in failed)
-        fix = "Nothing was replaced. If the change is meant, raise the entry's version."
+        fix = " ".join(["Nothing was replaced.", *(each.fix for each in failed if each.fix)])
         super().__init__(f"the new shards were refused ({reasons})", task=task.name, fix=fix)
 
 
@@ -82,9 +84,10 @@ def examine(
     task: Task, folder: Path, facts: Mapping[str, Any], before: Mapping[str, Any] | None = None
 ) -> list[Finding]:
     """Every check of ``CHECKS``, in that order: those that block, then those worth a look."""
+    main = _main(shards.splits(folder))
     findings = [
-        *_blocking(task, folder, facts, before), _row_count(task, facts), _splits(facts),
-        _duplicates(folder, _main(shards.splits(folder))), _empty(folder),
+        *_blocking(task, folder, facts, before), _balance(task, folder, main),
+        _row_count(task, facts), _splits(facts), _duplicates(folder, main), _empty(folder),
     ]  # fmt: skip
     assert [each.name for each in findings] == list(CHECKS)
     return findings
@@ -124,16 +127,28 @@ def _schema(folder: Path) -> Finding:
 
 
 def _labels(task: Task, folder: Path, split: str) -> Finding:
-    """Every class occurs and none is all there is."""
-    rows = shards.read(folder, split).num_rows
-    if task.family != "classification" or task.regression:
-        return Finding("labels", True, {"rows": rows}, blocking=True, note="no classes")
+    """Two classes or more occur: of one alone nothing can be learned."""
     counts = _classes(task, folder, split)
-    share = max(counts.values()) / rows
+    if not counts:
+        rows = shards.read(folder, split).num_rows
+        return Finding("labels", True, {"rows": rows}, blocking=True, note="no classes")
     absent = [name for name, count in counts.items() if not count]
-    note = f"classes with no training row: {absent}" if absent else ""
-    passed = len(absent) < len(counts) - 1 and share <= ONE_CLASS
-    return Finding("labels", passed, {**counts, "largest_share": share}, blocking=True, note=note)
+    note = f"classes with no row in {split}: {absent}" if absent else ""
+    fix = "Rows of two classes or more are needed: look at label=, classes= and drop=."
+    return Finding("labels", len(counts) - len(absent) > 1, counts, True, note=note, fix=fix)
+
+
+def _balance(task: Task, folder: Path, split: str) -> Finding:
+    """No class has nearly all rows. It may be so (fraud, rare diseases), so this is no refusal."""
+    counts = _classes(task, folder, split)
+    if not counts:
+        return Finding("balance", True, {}, note="no classes")
+    name = max(counts, key=counts.__getitem__)
+    share = counts[name] / sum(counts.values())
+    note = "" if share <= ONE_CLASS else (
+        f"{share:.1%} of the rows are {name!r}; f1, macro_f1 or matthews says more than accuracy"
+    )  # fmt: skip
+    return Finding("balance", not note, {"largest_share": share}, note=note)
 
 
 def _classes(task: Task, folder: Path, split: str) -> dict[str, int]:
@@ -180,7 +195,8 @@ def _shrunk(facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> Findi
     lost = [split for split, rows in was.items() if now[split] < SHRUNK * rows]
     numbers = {**now, **{f"{split}_before": rows for split, rows in was.items()}}
     note = ", ".join(f"{split} has {now[split]} rows, it had {was[split]}" for split in lost)
-    return Finding("shrunk", not lost, numbers, blocking=True, note=note)
+    fix = "If it is meant that rows are lost, raise the entry's version."
+    return Finding("shrunk", not lost, numbers, blocking=True, note=note, fix=fix)
 
 
 def _splits(facts: Mapping[str, Any]) -> Finding:

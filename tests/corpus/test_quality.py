@@ -12,7 +12,7 @@ import pytest
 
 from muppet_dag import catalogue
 from muppet_dag.corpus import shards
-from muppet_dag.corpus.quality import CHECKS, Finding, describe, examine
+from muppet_dag.corpus.quality import CHECKS, Finding, Refused, describe, examine, require
 from muppet_dag.corpus.schema import SCHEMA
 
 SST2 = replace(catalogue.get("sst2"), rows={"train": 100, "validation": 50})
@@ -25,6 +25,7 @@ def facts(train: int = 100, validation: int = 50, missing: tuple[str, ...] = ())
 
 
 def folder(tmp_path: Path, rows: list[dict], split: str = "train") -> Path:
+    tmp_path.mkdir(exist_ok=True)
     blank = dict.fromkeys(SCHEMA.names)
     rows = [{**blank, "id": str(i), **row} for i, row in enumerate(rows)]
     with shards.ShardWriter(tmp_path, split) as writer:
@@ -54,10 +55,20 @@ def test_the_samples_pass_all_but_the_official_row_count(bench, name):
     assert [f.name for f in findings if not f.passed] == ["row_count"]
 
 
-def test_one_class_for_nearly_all_rows_blocks(tmp_path):
-    finding = check("labels", tmp_path, texts(label=[0] + [1] * 99))
-    assert not finding.passed and finding.blocking
-    assert finding.numbers == {"negative": 1, "positive": 99, "largest_share": 0.99}
+def test_one_class_for_nearly_all_rows_is_worth_a_look_and_no_more(tmp_path):
+    finding = check("balance", tmp_path, texts(label=[0] + [1] * 99))
+    assert not finding.passed and not finding.blocking
+    assert finding.numbers == {"largest_share": 0.99} and "99.0%" in finding.note
+    require(SST2, tmp_path, facts())
+
+
+def test_a_refusal_says_what_lifts_it(tmp_path):
+    with pytest.raises(Refused, match=r"Rows of two classes or more are needed: look at label="):
+        require(SST2, folder(tmp_path / "one", texts(label=[1] * 100)), facts())
+    before = {"splits": {"train": {"rows": 1000}}}
+    now = {"splits": {"train": {"rows": 100, "rows_in": 100}}, "missing": []}
+    with pytest.raises(Refused, match="raise the entry's version"):
+        require(SST2, folder(tmp_path / "few", texts()), now, before)
 
 
 def test_a_class_without_rows_is_named(tmp_path):
