@@ -72,7 +72,7 @@ def show(
         files = place.fetch(entry.dataset, version)
         paths = _files(entry, split, files)
         typer.echo(f"{place.label(entry.dataset)} at {version}")
-        _print_rows(entry, _raw(paths, rows), _normalised(entry, split, paths, rows), split)
+        _print_rows(entry, _raw(entry, paths, rows), _normalised(entry, split, paths, rows), split)
 
 
 @app.command()
@@ -225,20 +225,21 @@ def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]
     return files[slices[role].split]
 
 
-def _raw(paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
+def _raw(task: Task, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
     import duckdb
 
-    from muppet_dag.corpus.readers import table
+    from muppet_dag.corpus.readers import RAW, opened
+    from muppet_dag.corpus.stream import quote_sign
 
-    with duckdb.connect() as con:
-        try:
-            return con.sql(f"FROM {table(paths)} LIMIT {count}").to_arrow_table().to_pylist()
-        except duckdb.Error as error:
-            raise MuppetError(f"{paths[0]}: {error}") from error
+    try:
+        with opened(paths, quote=quote_sign(task)) as raw:
+            return raw.con.sql(f"FROM {RAW} LIMIT {count}").to_arrow_table().to_pylist()
+    except duckdb.Error as error:
+        raise MuppetError(f"{paths[0]}: {error}") from error
 
 
 def _normalised(task: Task, role: str, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
-    from muppet_dag.corpus.query import stream
+    from muppet_dag.corpus.stream import stream
 
     rows: list[dict[str, Any]] = []
     for batch in stream(task, task.dataset.slices[role], paths, role=role):

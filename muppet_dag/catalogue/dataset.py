@@ -85,6 +85,7 @@ class Files:
 
     paths: Mapping[str, str]
     splits: Mapping[str, str]
+    quote: str = '"'
     revision: ClassVar[str] = "now"
 
     @property
@@ -114,12 +115,22 @@ class Files:
 Dataset = HubDataset | Files
 
 
-def files(train: str, validation: str | None = None, test: str | None = None, **more: str) -> Files:
+def files(
+    train: str,
+    validation: str | None = None,
+    test: str | None = None,
+    *,
+    quote: str = '"',
+    **more: str,
+) -> Files:
     """Name files of one's own: CSV, TSV, JSON lines or Parquet, told by their endings.
 
     A role may also be a part of another one's file, ``validation="train[:10%]"``; ``train`` is
     then the rest of its file. Paths are relative to the file that holds the declaration.
+    ``quote`` encloses fields of CSV and TSV; with ``""`` no sign does, as in most TSV files.
     """
+    if len(quote) > 1 or quote in tuple("\t\r\n, "):
+        raise BadConfig(f'files.quote = {quote!r}: expected one sign, or "" for none')
     roles = {"train": train, "validation": validation, "test": test, **more}
     named = {role: text for role, text in roles.items() if text}
     paths = {role: text for role, text in named.items() if text.lower().endswith(ENDINGS)}
@@ -131,7 +142,7 @@ def files(train: str, validation: str | None = None, test: str | None = None, **
                 "part of another role's file such as train[:10%]"
             )
     rests = {role: _rest(role, splits) for role in paths}
-    return Files(paths, {**splits, **rests})
+    return Files(paths, {**splits, **rests}, quote)
 
 
 def _rest(role: str, splits: Mapping[str, str]) -> str:

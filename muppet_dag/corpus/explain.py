@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Files
+from muppet_dag.corpus.database import MEMORY, quote
 from muppet_dag.corpus.expressions import NotOneExpression, columns, enclosed, require_one, typed
-from muppet_dag.corpus.readers import quote, table
+from muppet_dag.corpus.readers import RAW
 from muppet_dag.errors import BadData, MuppetError
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def explained(
 
     message = first_line(error)
     if message.startswith("Out of Memory"):
-        return MuppetError(f"task {task.name!r}, split {role!r}: {message}")
+        return MuppetError(
+            f"task {task.name!r}, split {role!r}: {message}. Give it more memory: "
+            f"{MEMORY}=4GB (1GB if not set)"
+        )
     if not isinstance(error, duckdb.FatalException | duckdb.InternalException):
-        raw = table(paths)
         parts = (_unfit, _damaged, _failing)
-        problems = (problem for part in parts for problem in part(con, task, role, paths, raw))
+        problems = (problem for part in parts for problem in part(con, task, role, paths, RAW))
         if problem := next(problems, None):
             return problem
     return BadData(

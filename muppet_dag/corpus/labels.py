@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.sql import blank, fold
-from muppet_dag.corpus.readers import quote
+from muppet_dag.corpus.database import quote
 
 _TRUE, _FALSE = {"true", "yes", "t", "y", "1"}, {"false", "no", "f", "n", "0"}
 _TEXT = "CAST(_raw_label AS VARCHAR)"

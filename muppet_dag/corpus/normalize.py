@@ -13,18 +13,19 @@ import pyarrow.compute as pc
 
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.corpus.classes import Census, check_classes
-from muppet_dag.corpus.query import ELSEWHERE, stream
+from muppet_dag.corpus.query import ELSEWHERE
 from muppet_dag.corpus.schema import SCHEMA
 from muppet_dag.corpus.shards import ShardWriter
+from muppet_dag.corpus.stream import stream
 from muppet_dag.corpus.values import check_values
 from muppet_dag.errors import BadData
 
 #: Raise when the same raw rows would give other shards.
-VERSION = "3"
+VERSION = "4"
 
 
 def normalize(
-    task: Task, files: Mapping[str, Sequence[Path]], folder: Path, *, memory: str = "1GB"
+    task: Task, files: Mapping[str, Sequence[Path]], folder: Path, *, memory: str = ""
 ) -> dict[str, Any]:
     """Write the shards of a task into ``folder``.
 

@@ -6,25 +6,14 @@ numbers in error messages are right and every dropped row is counted under its r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
-
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.catalogue.sql import blank
 from muppet_dag.catalogue.task import UNIT_RANGE
 from muppet_dag.corpus import labels
-from muppet_dag.corpus.database import database
-from muppet_dag.corpus.explain import explained
+from muppet_dag.corpus.database import quote
 from muppet_dag.corpus.expressions import enclosed, typed
-from muppet_dag.corpus.readers import listed, quote, table
+from muppet_dag.corpus.readers import RAW
 from muppet_dag.corpus.schema import SQL_TYPES
-from muppet_dag.corpus.shards import BATCH_ROWS, rebatch
-
-if TYPE_CHECKING:
-    import duckdb
 
 #: Seed of the hash that carves validation rows out of a training split.
 CARVE_SEED = 20210111
@@ -32,10 +21,6 @@ CARVE_SEED = 20210111
 ELSEWHERE = "in another part of the split"
 #: Reason of rows whose label the data does not say.
 UNLABELLED = "unlabelled"
-
-#: Bytes on disk of a raw row from which on one thread reads: each holds about a thousand rows, and
-#: copies of them.
-LONG = 16_384
 
 
 #: What the unified columns are made of, where it is more than the raw column.
@@ -46,8 +31,8 @@ _UNIFIED = {
 }
 
 
-def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
-    """The SQL of one split: the unified columns and three more.
+def query(task: Task, part: Slice) -> str:
+    """The SQL of one split over its raw rows: the unified columns and three more.
 
     ``dropped`` is the reason why a row is left out, or NULL. ``problem`` says what is wrong with a
     row that stays, as a kind and a value, or NULL (:mod:`muppet_dag.corpus.values` knows the
@@ -58,7 +43,7 @@ def query(task: Task, part: Slice, paths: Sequence[Path]) -> str:
         f"SELECT {unified}, dropped, {_problem(task)} AS problem, {_counted(task)} AS counted "
         f"FROM (SELECT *, {_dropped(task, part)} AS dropped "
         f"FROM (SELECT *, {_read(task)} "
-        f"FROM (SELECT {_selected(task)} FROM {table(paths)})))"
+        f"FROM (SELECT {_selected(task)} FROM {RAW})))"
     )
 
 
@@ -167,28 +152,3 @@ def _stands(answer: str) -> str:
 
 def _counted(task: Task) -> str:
     return labels.by_number(task) if "label" in task.columns else "NULL::BOOLEAN"
-
-
-def stream(
-    task: Task, part: Slice, paths: Sequence[Path], *, role: str, memory: str = "1GB"
-) -> Iterator[pa.RecordBatch]:
-    """Run the entry's SQL over raw files; yields batches with the helper column ``dropped``."""
-    import duckdb
-
-    with database(memory) as con:
-        try:
-            if _long(con, paths):
-                con.execute("SET threads = 1")
-            # A batch of DuckDB's ends with each row group of the file, which may be small.
-            yield from rebatch(con.sql(query(task, part, paths)).to_arrow_reader(BATCH_ROWS))
-        except (duckdb.Error, OSError) as error:
-            raise explained(con, task, role, paths, error) from error
-
-
-def _long(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
-    """Whether rows are so long (whole web pages) that what one thread holds of them is enough."""
-    if paths[0].suffix.lower() != ".parquet":
-        return False
-    counted = f"SELECT sum(num_rows) FROM parquet_file_metadata({listed(paths)})"
-    ((rows,),) = con.sql(counted).fetchall()
-    return sum(path.stat().st_size for path in paths) > LONG * rows

@@ -8,19 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from muppet_dag.corpus.schema import SCHEMA
 from muppet_dag.errors import MuppetError
 
-#: Rows per record batch. Fixed, so that equal rows give equal bytes however they arrive; few, as
-#: several batches are in memory at a time and a row may be a document.
-BATCH_ROWS = 8_192
+#: Rows per record batch, and bytes of text from which on it is full with fewer. The rows alone
+#: decide, so that equal rows give equal bytes however they arrive; few, as several batches are in
+#: memory at a time and a row may be a document.
+BATCH_ROWS, BATCH_BYTES = 8_192, 32_000_000
 #: Rows per file.
 FILE_ROWS = 128 * BATCH_ROWS
 
 
-def rebatch(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly ``rows``; the last one may be smaller."""
+def rebatch(
+    batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS, size: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly ``rows``; smaller are the last one, and those that have
+    ``size`` bytes before."""
     waiting: list[pa.RecordBatch] = []
     held = 0
     for batch in batches:
@@ -31,6 +36,9 @@ def rebatch(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterat
         if batch.num_rows:
             waiting.append(batch)
             held += batch.num_rows
+        if size and sum(each.nbytes for each in waiting) >= size:
+            yield pa.concat_batches(waiting)
+            waiting, held = [], 0
     if waiting:
         yield pa.concat_batches(waiting)
 
@@ -40,6 +48,20 @@ def chunks(batch: pa.RecordBatch, size: int) -> Iterator[tuple[int, pa.RecordBat
     step = max(1, int(batch.num_rows * size / max(1, batch.nbytes)))
     for at in range(0, batch.num_rows, step):
         yield at, batch.slice(at, step)
+
+
+def text_bytes(array: pa.Array) -> np.ndarray:
+    """The bytes of text in each value (int64, one per value), also inside of lists and structs."""
+    kind = array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.asarray(pc.fill_null(pc.binary_length(array), 0), np.int64)
+    if pa.types.is_list(kind):
+        ends = np.concatenate([[0], np.cumsum(text_bytes(array.values))])[np.asarray(array.offsets)]
+        return np.where(np.asarray(array.is_valid()), np.diff(ends), 0)
+    if pa.types.is_struct(kind):
+        parts = (text_bytes(pc.struct_field(array, [i])) for i in range(kind.num_fields))
+        return sum(parts, np.zeros(len(array), np.int64))
+    return np.zeros(len(array), np.int64)
 
 
 class ShardWriter:
@@ -53,7 +75,7 @@ class ShardWriter:
         self.folder, self.split = folder, split
         self.rows = 0
         self._waiting: list[pa.RecordBatch] = []
-        self._held = 0
+        self._held = self._size = 0
         self._writer: pa.RecordBatchFileWriter | None = None
         self._aside = ThreadPoolExecutor(max_workers=1)
         self._under_way: Future[None] | None = None
@@ -67,27 +89,38 @@ class ShardWriter:
                 self._finish()
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows; they reach the disk in batches of exactly ``BATCH_ROWS``."""
-        self._waiting.append(batch)
-        self._held += batch.num_rows
-        while self._held >= BATCH_ROWS:
-            self._flush(BATCH_ROWS)
+        """Append rows; a batch of ``BATCH_ROWS`` or ``BATCH_BYTES`` goes to the disk."""
+        ends = np.cumsum(sum(map(text_bytes, batch.columns)))
+        start = 0
+        while (rows := self._missing(ends, start)) <= batch.num_rows - start:
+            self._waiting.append(batch.slice(start, rows))
+            self._flush()
+            start += rows
+        if start < batch.num_rows:
+            self._waiting.append(batch.slice(start))
+            self._held += batch.num_rows - start
+            self._size += int(ends[-1] - (ends[start - 1] if start else 0))
+
+    def _missing(self, ends: np.ndarray, start: int) -> int:
+        """How many rows, behind ``start``, fill the batch; ``ends`` are sizes added up."""
+        before = ends[start - 1] if start else 0
+        by_size = np.searchsorted(ends[start:], before + BATCH_BYTES - self._size) + 1
+        return min(BATCH_ROWS - self._held, FILE_ROWS - self.rows % FILE_ROWS - self._held, by_size)
 
     def _finish(self) -> None:
         if self._held or self._writer is None:
-            self._flush(self._held)
+            self._flush()
         self._wait()
         self._writer.close()
 
-    def _flush(self, rows: int) -> None:
+    def _flush(self) -> None:
         table = pa.Table.from_batches(self._waiting, SCHEMA)
         if self._writer is None or (self.rows and self.rows % FILE_ROWS == 0):
             self._next_file()
         self._wait()
-        self._under_way = self._aside.submit(_write, self._writer, table.slice(0, rows))
-        self._waiting = table.slice(rows).to_batches()
-        self.rows += rows
-        self._held -= rows
+        self._under_way = self._aside.submit(_write, self._writer, table)
+        self._waiting, self._held, self._size = [], 0, 0
+        self.rows += table.num_rows
 
     def _next_file(self) -> None:
         self._wait()

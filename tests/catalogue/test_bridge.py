@@ -12,7 +12,7 @@ import pytest
 
 from muppet_dag import catalogue
 from muppet_dag.catalogue import TASKS, Slice, bridge, declared
-from muppet_dag.corpus.query import query
+from muppet_dag.corpus.stream import stream
 from muppet_dag.errors import BadConfig
 
 MODULE = """
@@ -63,12 +63,9 @@ def package(tmp_path, monkeypatch):
 
 
 def normalised(task, raw: dict[str, list], folder: Path) -> list[dict]:
-    import duckdb
-
     pq.write_table(pa.table(raw), folder / "raw.parquet")
-    sql = query(task, Slice("train"), [folder / "raw.parquet"])
-    with duckdb.connect() as con:
-        return con.sql(sql).to_arrow_table().to_pylist()
+    batches = stream(task, Slice("train"), [folder / "raw.parquet"], role="train")
+    return [row for batch in batches for row in batch.to_pylist()]
 
 
 def test_ids_are_those_of_the_package(package):

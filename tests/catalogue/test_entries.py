@@ -17,8 +17,8 @@ from muppet_dag import catalogue
 from muppet_dag.catalogue import TASKS, Slice
 from muppet_dag.catalogue.sql import find_word, from_html, let, strip, window
 from muppet_dag.catalogue.task import named
-from muppet_dag.corpus.query import query
 from muppet_dag.corpus.schema import SCHEMA
+from muppet_dag.corpus.stream import stream
 from muppet_dag.samples.make import SAMPLES
 from muppet_dag.samples.schema import arrow_schema
 
@@ -36,8 +36,8 @@ def normalised(task: str, rows: list[Row], folder: Path) -> list[Row]:
     """What the normaliser makes of raw rows (columns left out are null), without its nulls."""
     path = folder / "train-00000-of-00001.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(SAMPLES[task][0])), path)
-    with duckdb.connect() as con:
-        normal = con.sql(query(TASKS[task], Slice("train"), [path])).to_arrow_table().to_pylist()
+    batches = stream(TASKS[task], Slice("train"), [path], role="train")
+    normal = [row for batch in batches for row in batch.to_pylist()]
     named = [{key: row[key] for key in (*SCHEMA.names, "dropped")} for row in normal]
     return [{key: value for key, value in row.items() if value is not None} for row in named]
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from muppet_dag.catalogue import TASKS, Slice, Task
-from muppet_dag.corpus.query import query
+from muppet_dag.corpus.stream import stream
 from muppet_dag.errors import BadConfig
 from muppet_dag.samples import WORDS, make
 
@@ -38,8 +37,8 @@ def normalised(root: Path, task: Task) -> Iterator[tuple[str, list[dict[str, Any
     """Each raw split and what the normaliser's SQL makes of it; ``dropped`` says why."""
     for path in files(root, task):
         split = path.name.split("-")[0]
-        with duckdb.connect() as con:
-            yield split, con.sql(query(task, Slice(split), [path])).to_arrow_table().to_pylist()
+        batches = stream(task, Slice(split), [path], role=split)
+        yield split, [row for batch in batches for row in batch.to_pylist()]
 
 
 def plain(kind: pa.DataType) -> object:
