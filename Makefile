@@ -11,13 +11,14 @@ STEPS ?= 0
 export MUPPET_SOURCE := $(DATA)
 export MUPPET_MODEL := $(MODEL)
 
-.PHONY: help demo ui test test-all lint clean
+.PHONY: help demo ui test test-all mutants lint clean
 
 help:
 	@echo "make demo               the whole DAG on the built-in samples, a few minutes"
 	@echo "make demo DATA=FOLDER MODEL=FOLDER-OR-HUB-ID [STEPS=64]   the same on your data and model"
 	@echo "make ui                 Dagster's UI on the same assets"
 	@echo "make test               the test suite;  make test-all  the slow tests too"
+	@echo "make mutants [SAMPLE=200] [SEED=1]   deliberate faults in the core, and whether tests notice"
 
 # The stamp is newer than what decides the environment, or the environment is brought up to date.
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -38,6 +39,16 @@ test: $(VENV)/.ready
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest
+
+# Results so far are in mutants.json: if it was stopped, it goes on from there. Delete it to start
+# afresh, also after changes that may let a fault through that was noticed before.
+SAMPLE ?= 200
+SEED ?= 1
+SECONDS_EACH ?= 120
+mutants: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
+	OMP_NUM_THREADS=1 nice $(BIN)/python tests/mutants.py --sample $(SAMPLE) --seed $(SEED) \
+		--seconds $(SECONDS_EACH)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
