@@ -22,9 +22,11 @@ from muppet_dag.mixture.batch import Batch, Tokens, collate
 from muppet_dag.model import losses
 from muppet_dag.model.layout import padded
 from muppet_dag.model.multitask import MultiTaskModel
+from muppet_dag.recipes import GenerationSection
 
 #: Longest answer that a reading model may give, in tokens (as in the SQuAD baselines).
 LONGEST_ANSWER = 30
+GREEDY = GenerationSection(beams=1)
 
 
 def predict(
@@ -35,21 +37,22 @@ def predict(
     rows: int,
     device: torch.device,
     tokenizer: Path,
-    beams: int = 1,
+    generation: GenerationSection = GREEDY,
     batch_tokens: int = 8192,
     before_batch: Callable[[], object] = lambda: None,
 ) -> Predictions:
     """Predict at most ``rows`` examples of a split (the same ones each time).
 
-    ``tokenizer`` is the folder of ``tokenizer.json``, read for summaries only; ``device`` is where
-    the model is. The model's training mode is restored and no random number is drawn.
-    ``before_batch`` is called before each batch; what it raises ends the prediction.
+    ``tokenizer`` is the folder of ``tokenizer.json``, read for summaries only, which are written as
+    ``generation`` says; ``device`` is where the model is. The model's training mode is restored and
+    no random number is drawn. ``before_batch`` is called before each batch; what it raises ends the
+    prediction.
     """
     tokens = Tokens(Path(task.tokens), split)
     example = tokens.column("example")
     examples = chosen(int(example.max()) + 1, rows)
     gold = _Gold(task, split, examples)
-    run = _Run(model, task, tokens, device, gold, tokenizer, beams)
+    run = _Run(model, task, tokens, device, gold, tokenizer, generation)
     token_rows = np.flatnonzero(np.isin(example, examples))
     batches = _batches(task, tokens, token_rows, batch_tokens, before_batch)
     training = model.training
@@ -98,7 +101,7 @@ class _Run:
     device: torch.device
     gold: _Gold
     tokenizer: Path
-    beams: int
+    generation: GenerationSection
 
     def logits(self, batch: Batch) -> Tensor:
         """What the task's head says, on the CPU."""
@@ -184,17 +187,31 @@ def _summaries(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(run.tokenizer / "tokenizer.json"))
+    kwargs = _generate_kwargs(run.generation, run.task.longest_target)
     out: dict[int, str] = {}
     for batch in batches:
         inputs = padded(batch.tensors(), run.model.pad_id)
         ids = run.model.backbone.generate(
             input_ids=inputs["input_ids"].to(run.device),
             attention_mask=inputs["attention_mask"].to(run.device),
-            max_new_tokens=run.task.longest_target, num_beams=run.beams, do_sample=False,
-        )  # fmt: skip
+            **kwargs,
+        )
         texts = tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
         out.update(zip(batch.examples.tolist(), (t.strip() for t in texts), strict=True))
     return out
+
+
+def _generate_kwargs(generation: GenerationSection, longest_target: int) -> dict[str, Any]:
+    """The settings as ``generate`` of transformers names them; the rest is the model's own."""
+    most = generation.max_length
+    kwargs = {
+        "max_new_tokens": longest_target if most is None else most + 1,  # the one that ends it
+        "min_new_tokens": generation.min_length,
+        "num_beams": generation.beams,
+        "length_penalty": generation.length_penalty,
+        "no_repeat_ngram_size": generation.no_repeat_ngram_size,
+    }
+    return {"do_sample": False} | {k: v for k, v in kwargs.items() if v is not None}
 
 
 _PREDICT: dict[str, Callable[[_Run, Iterator[Batch]], dict[int, Any]]] = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from muppet_dag.training.launch import Launch
 
 #: Raise when the same inputs would train to other weights.
-TRAINING_VERSION = "2"
+TRAINING_VERSION = "3"
 #: The two starting points of fine-tuning: ``demo.base`` and ``demo.pre``.
 BASE, PRE = ".base", ".pre"
 
@@ -104,7 +104,7 @@ def finetune(
         finetuned_name(recipe, default_base, initialisation, task), make,
         code_version=TRAINING_VERSION,
         inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
-        parameters=_finetuning(recipe),
+        parameters=_finetuning(recipe, task),
         volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
     )  # fmt: skip
 
@@ -112,18 +112,21 @@ def finetune(
 def finetuned_name(recipe: Recipe, default_base: str, initialisation: str, task: str) -> str:
     """Where a task's fine-tuned models lie: those tuned from the base model are no recipe's own."""
     if initialisation.endswith(BASE):
-        alike = digest(_finetuning(recipe))[:12]
+        alike = digest(_finetuning(recipe, task))[:12]
         initialisation = f"{recipe.tokenizer(default_base)}-{alike}{BASE}"
     return f"finetuned/{initialisation}/{task}"
 
 
-def _finetuning(recipe: Recipe) -> dict[str, Any]:
-    """What decides a fine-tuned model, whichever other tasks are tuned beside it: the settings, and
-    how rows are drawn, for which there is no mixture artefact to name."""
+def _finetuning(recipe: Recipe, task: str) -> dict[str, Any]:
+    """What decides a fine-tuned model and its predictions, whichever other tasks are tuned beside
+    it: the settings, and how rows are drawn, for which there is no mixture artefact to name."""
     from muppet_dag.mixture import index
 
     settings = {**asdict(recipe.finetune), "training": recipe.finetune.training.decides}
-    del settings["tasks"]
+    for key in ("tasks", "generation", "generations"):
+        del settings[key]
+    if catalogue.get(task).family == "summarization":
+        settings["generation"] = asdict(recipe.finetune.generation_of(task))
     return {**settings, "mixture_version": index.VERSION}
 
 
@@ -155,7 +158,10 @@ def _finetune_job(
         init=str(init.path), init_hash=init.version,
         mixture=str(work), mixture_hash=digest(spec), tasks=(files,),
         training=settings.training, seed=seed, output=str(work),
-        predict=Prediction(task=files.name, split="validation", rows=settings.evaluation_rows),
+        predict=Prediction(
+            task=files.name, split="validation", rows=settings.evaluation_rows,
+            generation=settings.generation_of(files.name),
+        ),
     )  # fmt: skip
     job.write(work / "job.json")
     return work / "job.json"

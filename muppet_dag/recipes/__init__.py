@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from muppet_dag.errors import BadConfig
 from muppet_dag.recipes.extend import extend
-from muppet_dag.recipes.recipe import NAME, Recipe, slug
-from muppet_dag.recipes.sections import (
+from muppet_dag.recipes.finetune import (
     FinetuneMixtureSection,
     FinetuneSection,
+    GenerationSection,
+)
+from muppet_dag.recipes.recipe import NAME, Recipe, slug
+from muppet_dag.recipes.sections import (
     MixtureSection,
     ModelSection,
     TasksSection,
@@ -114,6 +117,7 @@ def _problem(error: Mapping[str, Any]) -> str:
 __all__ = [
     "FinetuneMixtureSection",
     "FinetuneSection",
+    "GenerationSection",
     "MixtureSection",
     "ModelSection",
     "Recipe",

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from muppet_dag.errors import BadConfig
+from muppet_dag.recipes.finetune import FinetuneSection
+from muppet_dag.recipes.section import Section
 from muppet_dag.recipes.sections import (
-    FinetuneSection,
     MixtureSection,
     ModelSection,
-    Section,
     TasksSection,
     TrainingSection,
 )
@@ -45,9 +45,11 @@ class Recipe(Section):
     mixture: MixtureSection
     training: TrainingSection = field(default_factory=TrainingSection)
     finetune: FinetuneSection = field(default_factory=FinetuneSection)
+    not_negative = ("seed",)
 
     def problems(self) -> Iterator[str]:
-        """A bad name, and what summarization cannot go with."""
+        """A bad name or seed, and what summarization cannot go with."""
+        yield from super().problems()
         if not NAME.fullmatch(self.name):
             yield f"recipe name {self.name!r}: only a-z, 0-9, _ and - are allowed"
         generates = "summarization" in self.tasks.families
@@ -55,6 +57,20 @@ class Recipe(Section):
             yield 'tasks.families: summarization needs model.architecture = "encoder-decoder"'
         if generates and self.training.regularizer == "r4f":
             yield f"training.regularizer: {NO_R4F}"
+        yield from self._too_long()
+
+    def _too_long(self) -> Iterator[str]:
+        """Summaries that must be longer than they may."""
+        most, finetune = self.model.max_target_length, self.finetune
+        sections = {
+            f"generations.{task}": finetune.generation_of(task) for task in finetune.generations
+        }
+        for key, section in {"generation": finetune.generation, **sections}.items():
+            if section.max_length is None and (section.min_length or 0) > most:
+                yield (
+                    f"finetune.{key}: min_length {section.min_length} is more than "
+                    f"model.max_target_length {most}; give max_length too"
+                )
 
     def base(self, default: str) -> str:
         """The base model: the recipe's own, else the deployment's."""
@@ -84,9 +100,13 @@ class Recipe(Section):
             "mixture.weights": self.mixture.weights,
             "mixture.caps": self.mixture.caps,
             "finetune.tasks": self.finetune.tasks,
+            "finetune.generations": self.finetune.generations,
         }
         for key, names in named.items():
             yield from (f"{key}: unknown task {n!r}" for n in names if n not in catalogue)
+        for name in self.finetune.generations:
+            if name in catalogue and catalogue[name].family != "summarization":
+                yield f"finetune.generations: task {name!r} is no summarization task"
         for name in self.tasks.include:
             if name in catalogue and catalogue[name].held_out:
                 yield (

@@ -6,40 +6,11 @@ library; ``load`` (in the package) checks a TOML file against them with pydantic
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A table of a recipe. Unknown keys are refused."""
-
-    __pydantic_config__: ClassVar[dict] = {"extra": "forbid"}
-    #: Fields that must be greater than zero.
-    positive: ClassVar[tuple[str, ...]] = ()
-    #: Fields that must be at least zero.
-    not_negative: ClassVar[tuple[str, ...]] = ()
-    #: Fields that must lie in [0, 1).
-    fraction: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        if problems := list(self.problems()):
-            raise ValueError("; ".join(problems))
-
-    def problems(self) -> Iterator[str]:
-        """All that is wrong with the values, one sentence each; sections add their own."""
-        for name in self.positive:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                yield f"{name} must be greater than 0, not {value}"
-        for name in self.not_negative:
-            if not 0 <= getattr(self, name) < math.inf:
-                yield f"{name} must be at least 0, not {getattr(self, name)}"
-        for name in self.fraction:
-            if not 0 <= getattr(self, name) < 1:
-                yield f"{name} must be at least 0 and below 1, not {getattr(self, name)}"
+from muppet_dag.recipes.section import Section, bounded
 
 
 def stride_problem(max_length: int, stride: int) -> str | None:
@@ -70,6 +41,7 @@ class ModelSection(Section):
     stride: int | None = None
     max_target_length: int = 128
     positive = ("max_length", "stride", "max_target_length")
+    filled = ("base", "revision")
 
     def problems(self) -> Iterator[str]:
         """As of any section; a stride that leaves long questions no window to go on to."""
@@ -98,6 +70,15 @@ class TasksSection(Section):
     )
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    unique = ("families", "include", "exclude")
+
+    def problems(self) -> Iterator[str]:
+        """As of any section; lists that leave no task, or contradict each other."""
+        yield from super().problems()
+        if not self.families and not self.include:
+            yield "families and include are empty: there is nothing to train on"
+        if both := [name for name in self.include if name in self.exclude]:
+            yield f"include and exclude both name {', '.join(dict.fromkeys(both))}"
 
 
 Strategy = Literal["natural", "equal", "proportional", "temperature", "weights"]
@@ -178,25 +159,7 @@ class MixtureSection(Section):
             yield f"strategy {self.strategy!r} needs {needed}"
         for name in ("weights", "caps"):
             for task, value in getattr(self, name).items():
-                if not 0 < value < math.inf:
-                    yield f"{name}.{task} must be greater than 0, not {value}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneMixtureSection(MixtureSection):
-    """How the rows of one downstream task become slots and steps.
-
-    Nothing is left out, since benchmarks are scored on models tuned on the training split as it
-    was published; scores with fewer rows would compare with nobody's.
-    """
-
-    decontaminate: bool = False
-
-    def problems(self) -> Iterator[str]:
-        """As of any mixture; decontamination besides."""
-        yield from super().problems()
-        if self.decontaminate:
-            yield "decontaminate is for [mixture] alone; fine-tuning takes the rows as they are"
+                yield from bounded(f"{name}.{task}", value, least=0, more=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +172,10 @@ class TrainingSection(Section):
     the heads' weights by their spectral norm. ``fuse_noised`` makes both passes one, which is
     faster and takes twice the memory.
 
-    Optimizer: ``warmup`` is a share of all steps. ``clip_norm`` 0 means no clipping. ``ema`` above
-    0 keeps an exponential moving average of the weights, which is what is validated and saved.
+    Optimizer: ``weight_decay`` is apart from the gradient, whichever optimizer it is (weight *= 1 -
+    rate * weight_decay before each update). ``warmup`` is a share of all steps. ``clip_norm`` 0
+    means no clipping. ``ema`` above 0 keeps an exponential moving average of the weights, which is
+    what is validated and saved.
 
     Engine: ``precision`` auto is bfloat16 autocast on a GPU that has it, float32 elsewhere.
     ``slots_per_pass`` slots of a step share one forward pass. ``packing`` auto puts sequences one
@@ -295,19 +260,3 @@ class TrainingSection(Section):
     def decides(self) -> dict[str, Any]:
         """The fields that decide the weights, as plain values."""
         return {key: value for key, value in asdict(self).items() if key not in self.aside}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneSection(Section):
-    """Fine-tuning of each downstream task, the same for both initialisations."""
-
-    tasks: tuple[str, ...] = ("rte",)
-    seeds: tuple[int, ...] = (1, 2, 3)
-    evaluation_rows: int = 100_000
-    mixture: FinetuneMixtureSection = field(
-        default_factory=lambda: FinetuneMixtureSection(
-            slot_rows=32, slot_tokens=16_384, slots_per_step=1, epochs=3
-        )
-    )
-    training: TrainingSection = field(default_factory=TrainingSection)
-    positive = ("evaluation_rows",)

@@ -85,7 +85,7 @@ def _predict(job: Job, folder: Path, path: Path, group: Group) -> None:
     task = next(task for task in job.tasks if task.name == prediction.task)
     predictions = predict(
         model, task, prediction.split, rows=prediction.rows, device=group.device,
-        tokenizer=folder, beams=prediction.beams,
+        tokenizer=folder, generation=prediction.generation,
     )  # fmt: skip
     scratch = path.with_name(".predictions.arrow")
     predictions.write(scratch)

@@ -7,13 +7,13 @@ or many, or in a pod: ``torchrun --nproc-per-node 8 -m muppet_dag.training job.j
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.manifest import digest, write_atomic
 from muppet_dag.model.spec import HeadSpec
-from muppet_dag.recipes import TrainingSection
+from muppet_dag.recipes import GenerationSection, TrainingSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Prediction:
     task: str
     split: str
     rows: int
-    beams: int = 4
+    generation: GenerationSection = field(default_factory=GenerationSection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,12 @@ class Job:
         fields["tasks"] = tuple(_task_files(task) for task in fields["tasks"])
         betas = tuple(fields["training"]["betas"])  # JSON knows no tuples
         fields["training"] = TrainingSection(**{**fields["training"], "betas": betas})
-        fields["predict"] = Prediction(**fields["predict"]) if fields["predict"] else None
+        fields["predict"] = _prediction(fields["predict"]) if fields["predict"] else None
         return cls(**fields)
+
+
+def _prediction(fields: dict) -> Prediction:
+    return Prediction(**{**fields, "generation": GenerationSection(**fields["generation"])})
 
 
 def _task_files(fields: dict) -> TaskFiles:

@@ -21,8 +21,9 @@ from muppet_dag.recipes import TrainingSection
 def make_optimizer(model: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:
     """AdamW, Adamax (Kingma and Ba 2014, 7.1; MT-DNN's) or SGD with momentum.
 
-    Biases and normalisation weights do not decay. Sharded weights have groups of their own, since
-    one kernel cannot take both kinds.
+    Weight decay is apart from the gradient in all of them (Loshchilov and Hutter 2017): before an
+    update, weight *= 1 - rate * decay. Biases and normalisation weights do not decay. Sharded
+    weights have groups of their own, since one kernel cannot take both kinds.
     """
     groups = [
         {"params": parameters, "weight_decay": training.weight_decay if decays else 0.0}
@@ -33,12 +34,26 @@ def make_optimizer(model: nn.Module, training: TrainingSection) -> torch.optim.O
             if (p.ndim > 1) == decays and isinstance(p, DTensor) == sharded
         ])
     ]  # fmt: skip
-    rate = training.learning_rate
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=training.momentum)
-    if training.optimizer == "adamax":
-        return torch.optim.Adamax(groups, lr=rate, betas=training.betas, eps=training.eps)
-    return torch.optim.AdamW(groups, lr=rate, betas=training.betas, eps=training.eps, fused=True)
+    rate, betas, eps = training.learning_rate, training.betas, training.eps
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, eps=eps, fused=True)
+    # What torch calls the weight decay of the others is a term of the gradient.
+    apart = [{**group, "decay": group["weight_decay"], "weight_decay": 0.0} for group in groups]
+    optimizer = (
+        torch.optim.SGD(apart, lr=rate, momentum=training.momentum)
+        if training.optimizer == "sgd"
+        else torch.optim.Adamax(apart, lr=rate, betas=betas, eps=eps)
+    )
+    optimizer.register_step_pre_hook(_decay)
+    return optimizer
+
+
+@torch.no_grad()
+def _decay(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group["decay"] else ():
+            if parameter.grad is not None:
+                parameter.mul_(1 - group["lr"] * group["decay"])
 
 
 def make_schedule(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from muppet_dag.corpus import shards
-from muppet_dag.evaluation.predict import LONGEST_ANSWER, _best_span, chosen, predict
+from muppet_dag.evaluation.predict import GREEDY, LONGEST_ANSWER, _best_span, chosen, predict
 from muppet_dag.evaluation.predictions import Predictions
 from muppet_dag.model.multitask import load
+from muppet_dag.recipes import GenerationSection
 
 CPU = torch.device("cpu")
 
@@ -149,11 +153,63 @@ def test_a_choice_is_one_of_the_candidates(bench):
 
 def test_summaries_are_text_no_longer_than_allowed(bench):
     model = model_for(bench, "aeslc", base="tiny-bart")
-    predictions = run(bench, model, "aeslc", "tiny-bart", rows=3, beams=2)
+    predictions = run(
+        bench, model, "aeslc", "tiny-bart", rows=3, generation=GenerationSection(beams=2)
+    )
     assert len(predictions.predicted) == 3 and all(
         isinstance(answer, str) for answer in predictions.predicted
     )
     assert all("[SEP]" not in answer and "[PAD]" not in answer for answer in predictions.predicted)
+
+
+def written(bench, monkeypatch, generation: GenerationSection, own=None) -> tuple[list, dict]:
+    """Token ids of three summaries, and what ``generate`` was given; ``own`` are the model's."""
+    model, ids, given = model_for(bench, "aeslc", base="tiny-bart"), [], {}
+    backbone, generate = model.backbone, model.backbone.generate
+    backbone.generation_config.update(**(own or {}))
+
+    def spied(**kwargs):
+        given.update(kwargs)
+        ids.extend((out := generate(**kwargs)).tolist())
+        return out
+
+    monkeypatch.setattr(backbone, "generate", spied)
+    run(bench, model, "aeslc", "tiny-bart", rows=3, generation=generation)
+    end, pad = backbone.generation_config.eos_token_id, model.pad_id
+    ends = end if isinstance(end, list) else [end]
+    return [[i for i in row[1:] if i not in (*ends, pad)] for row in ids], given
+
+
+def test_summaries_are_as_long_as_the_settings_say(bench, monkeypatch):
+    for least, most in ((3, 3), (5, 8)):
+        section = GenerationSection(beams=2, min_length=least, max_length=most)
+        rows, _ = written(bench, monkeypatch, section)
+        assert all(least <= len(row) <= most + 1 for row in rows)
+
+
+def test_no_tokens_in_a_row_come_twice(bench, monkeypatch):
+    section = GenerationSection(min_length=20, max_length=24, no_repeat_ngram_size=2)
+    rows, _ = written(bench, monkeypatch, section)
+    pairs = [list(pairwise(row)) for row in rows]
+    assert all(len(each) == len(set(each)) for each in pairs) and max(map(len, pairs)) > 10
+    rows, _ = written(bench, monkeypatch, replace(section, no_repeat_ngram_size=0))
+    assert any(len(row) - 1 > len(set(pairwise(row))) for row in rows)
+
+
+def test_what_the_settings_leave_open_is_the_models_own(bench, monkeypatch):
+    own = {"num_beams": 3, "length_penalty": 2.0, "early_stopping": True, "min_length": 7}
+    rows, given = written(bench, monkeypatch, GenerationSection(), own)
+    assert all(len(row) >= 6 for row in rows)
+    assert given.keys() == {"input_ids", "attention_mask", "max_new_tokens", "do_sample"}
+    section = GenerationSection(
+        beams=4, length_penalty=0.5, min_length=1, max_length=9, no_repeat_ngram_size=3
+    )
+    rows, given = written(bench, monkeypatch, section, own)
+    names = ("num_beams", "length_penalty", "min_new_tokens", "max_new_tokens",
+             "no_repeat_ngram_size")  # fmt: skip
+    assert [given[name] for name in names] == [4, 0.5, 1, 10, 3]
+    greedy, _ = written(bench, monkeypatch, GREEDY, own)  # beside own settings that are for beams
+    assert all(len(row) >= 6 for row in greedy)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -81,20 +81,49 @@ def test_biases_and_norms_do_not_decay(name):
     assert moved == {"0.weight"}
 
 
-def test_adamw_is_the_formula():
-    """Loshchilov and Hutter 2017, algorithm 2, in float64 by hand."""
+class Formula:
+    """One weight's updates in float64 by hand, with betas 0.8 and 0.9, momentum 0.7, eps 1e-3."""
+
+    def __init__(self) -> None:
+        self.step, self.m, self.v = 0, 0.0, torch.zeros(())
+
+    def adamw(self, g: torch.Tensor) -> torch.Tensor:
+        """Loshchilov and Hutter 2017, algorithm 2."""
+        self.m, self.v = 0.8 * self.m + 0.2 * g, 0.9 * self.v + 0.1 * g**2
+        mean, square = self.m / (1 - 0.8**self.step), self.v / (1 - 0.9**self.step)
+        return mean / (square.sqrt() + 1e-3)
+
+    def adamax(self, g: torch.Tensor) -> torch.Tensor:
+        """Kingma and Ba 2014, algorithm 2, with eps in the maximum (as torch has it)."""
+        self.m, self.v = 0.8 * self.m + 0.2 * g, torch.maximum(0.9 * self.v, g.abs() + 1e-3)
+        return self.m / (1 - 0.8**self.step) / self.v
+
+    def sgd(self, g: torch.Tensor) -> torch.Tensor:
+        self.m = 0.7 * self.m + g
+        return self.m
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_the_formula_with_weight_decay_apart(name):
     network = nn.Linear(3, 3, bias=False)
-    section = TrainingSection(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2)
-    optimizer = make_optimizer(network, section)
+    section = TrainingSection(
+        optimizer=name,
+        learning_rate=0.1,
+        betas=(0.8, 0.9),
+        eps=1e-3,
+        momentum=0.7,
+        weight_decay=0.2,
+    )
+    optimizer, formula = make_optimizer(network, section), Formula()
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     weight = network.weight.detach().double()
-    m = v = torch.zeros(3, 3, dtype=torch.float64)
     for step in range(1, 6):
         gradient = torch.randn(3, 3, generator=torch.Generator().manual_seed(step))
         network.weight.grad = gradient.clone()
         optimizer.step()
-        weight = weight * (1 - 0.1 * 0.2)
-        m, v = 0.8 * m + 0.2 * gradient.double(), 0.9 * v + 0.1 * gradient.double() ** 2
-        weight = weight - 0.1 * (m / (1 - 0.8**step)) / ((v / (1 - 0.9**step)).sqrt() + 1e-3)
+        schedule.step()
+        formula.step, rate = step, 0.1 / step
+        weight = weight * (1 - rate * 0.2) - rate * getattr(formula, name)(gradient.double())
     torch.testing.assert_close(network.weight.detach().double(), weight, rtol=0, atol=1e-6)
 
 

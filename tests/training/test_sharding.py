@@ -26,8 +26,11 @@ PLANS = {
     }},
     "writing": {"base": "bart", "generates": True, "training": {
         "dropout": 0.1, "regularizer": "r3f", "slots_per_pass": 2, "optimizer": "adamax",
+        "weight_decay": 0.5,
     }},
-    "momentum": {"base": "bert", "training": {"dropout": 0.0, "optimizer": "sgd"}},
+    "momentum": {"base": "bert", "training": {
+        "dropout": 0.0, "optimizer": "sgd", "weight_decay": 0.5,
+    }},
 }  # fmt: skip
 #: A bias that all choices share: its gradient is 0 but for rounding, which Adam makes steps of.
 UNDECIDED = {"heads.commonsense.projection.bias", "heads.mrc.projection.bias"}
