@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from muppet_dag.corpus import shards
-from muppet_dag.evaluation.predict import GREEDY, LONGEST_ANSWER, _best_span, chosen, predict
+from muppet_dag.evaluation.predict import (
+    GREEDY,
+    LONGEST_ANSWER,
+    _best_span,
+    _spans,
+    chosen,
+    predict,
+)
 from muppet_dag.evaluation.predictions import Predictions
 from muppet_dag.model.multitask import load
 from muppet_dag.recipes import GenerationSection
@@ -256,3 +267,72 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
     predictions.write(tmp_path / "p.arrow")
     assert Predictions.read(tmp_path / "p.arrow") == predictions
     assert predictions.groups == ["a", "a"]
+
+
+# --- Long passages --------------------------------------------------------------------------------
+
+#: Windows in the order of prediction: example, tokens of the question, tokens of the passage.
+WINDOWS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(1, 4), st.integers(0, LONGEST_ANSWER + 5)),
+    min_size=1, max_size=10,
+)  # fmt: skip
+
+
+class Fake:
+    """Windows over passages of one-letter words, with logits drawn for each of them."""
+
+    def __init__(self, windows: list[tuple[int, int, int]], seed: int, unanswerable: bool) -> None:
+        self.windows, self.task = windows, SimpleNamespace(unanswerable=unanswerable)
+        draw = np.random.default_rng(seed)
+        self.starts = draw.integers(0, 60, len(windows))  # of each window in its passage
+        texts = ("".join(map(chr, draw.integers(0x4E00, 0x9FFF, 100))) for _ in range(4))
+        self.gold = SimpleNamespace(texts=dict(enumerate(texts)))
+        self.scores = [draw.normal(size=(q + p, 2)).astype(np.float32) for _, q, p in windows]
+        for scores in self.scores:
+            scores[0] += draw.choice([0, 2])
+        self.tokens = self
+
+    def take(self, rows: np.ndarray) -> SimpleNamespace:
+        parts = [
+            [at for i in range(self.windows[row][2]) for at in (i, i + 1)] for row in rows.tolist()
+        ]
+        lists = [np.array(p) + self.starts[r] for p, r in zip(parts, rows.tolist(), strict=True)]
+        flat, lengths = np.concatenate(lists).astype(int), np.array([len(p) for p in parts])
+        return SimpleNamespace(lists=lambda name: (flat, lengths))
+
+    def logits(self, batch: SimpleNamespace) -> torch.Tensor:
+        out = torch.full((len(batch.rows), max(len(s) for s in self.scores), 2), 99.0)
+        for at, row in enumerate(batch.rows.tolist()):
+            out[at, : len(self.scores[row])] = torch.from_numpy(self.scores[row])
+        return out
+
+    def batches(self, size: int) -> Iterator[SimpleNamespace]:
+        for low in range(0, len(self.windows), size):
+            some = self.windows[low : low + size]
+            passage = np.array([[q, q + p] if p else [0, 0] for _, q, p in some])
+            rows = np.arange(low, low + len(some))
+            yield SimpleNamespace(rows=rows, examples=np.array([e for e, *_ in some]),
+                                  passage=passage)  # fmt: skip
+
+    def answer(self, example: int) -> str:
+        """By trying every span of every window."""
+        spans, nulls = [(-np.inf, "")], []
+        for (of, q, p), scores, at in zip(self.windows, self.scores, self.starts, strict=True):
+            if of != example:
+                continue
+            nulls.append(scores[0, 0] + scores[0, 1])
+            spans += [
+                (scores[q + i, 0] + scores[q + j, 1], self.gold.texts[of][at + i : at + j + 1])
+                for i in range(p) for j in range(i, min(p, i + LONGEST_ANSWER))
+            ]  # fmt: skip
+        score, text = max(spans)
+        return "" if self.task.unanswerable and min(nulls) > score else text
+
+
+@given(WINDOWS, st.integers(0, 999), st.integers(1, 10), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_an_answer_is_the_best_over_all_windows(windows, seed, size, unanswerable):
+    """And having none is scored by the window that says so least, wherever either of them is."""
+    fake = Fake(windows, seed, unanswerable)
+    answers = _spans(fake, fake.batches(size))
+    assert answers == {example: fake.answer(example) for example in {w[0] for w in windows}}
