@@ -12,7 +12,7 @@ import pyarrow as pa
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus.database import MEMORY, quote
-from muppet_dag.corpus.expressions import NotOneExpression, columns, enclosed, require_one, typed
+from muppet_dag.corpus.expressions import NotOneExpression, columns, enclosed, typed
 from muppet_dag.corpus.readers import RAW
 from muppet_dag.errors import BadData, MuppetError
 
@@ -70,12 +70,15 @@ def first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _keys(task: Task) -> Iterator[tuple[str, str, str]]:
-    """Every expression of an entry: its key, its text, and the SQL that is run."""
-    for name, sql in task.columns.items():
-        yield name, sql, typed(task, name)
-    for why, sql in task.drop.items():
-        yield f"drop[{why!r}]", sql, f"CASE WHEN {enclosed(sql)} THEN 1 END"
+def _keys(task: Task) -> Iterator[tuple[str, str]]:
+    """Every expression of an entry, with its key."""
+    yield from task.columns.items()
+    yield from ((f"drop[{why!r}]", sql) for why, sql in task.drop.items())
+
+
+def _run(task: Task, key: str, sql: str) -> str:
+    """The SQL that is run for a key. Raises NotOneExpression."""
+    return typed(task, key) if key in task.columns else f"CASE WHEN {enclosed(sql)} THEN 1 END"
 
 
 def _unfit(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Iterator[BadData]:
@@ -87,11 +90,10 @@ def _unfit(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Itera
     except duckdb.Error as error:
         yield unreadable(task, role, _lines(error))
         return
-    for key, sql, run in _keys(task):
+    for key, sql in _keys(task):
         try:
-            require_one(sql)
             # Beside all raw columns, so that an aggregate is refused as it is in the query.
-            con.execute(f"SELECT *, {run} FROM {raw} LIMIT 0")
+            con.execute(f"SELECT *, {_run(task, key, sql)} FROM {raw} LIMIT 0")
         except (duckdb.Error, NotOneExpression) as error:
             yield BadData(
                 f"{_said(key, sql)} does not fit the raw columns: one is missing or has changed, "
@@ -118,12 +120,13 @@ def _failing(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Ite
     """Expressions that fail on a row."""
     import duckdb
 
-    for key, sql, run in _keys(task):
+    for key, sql in _keys(task):
+        run = _run(task, key, sql)
         try:
             con.execute(f"SELECT count({run}) FROM {raw}")
         except duckdb.Error as error:
             row = _row(con, run, raw)
-            message = first_line(error)
+            message = _message(con, run, raw, row) or first_line(error)
             hint = "" if "would be rounded" not in message else (
                 " A cast to a whole number does not round here: cast AS DOUBLE, or say round() or "
                 "floor() inside the cast."
@@ -148,6 +151,17 @@ def _row(con: duckdb.DuckDBPyConnection, run: str, raw: str) -> int | None:
         return failed.fetchone()[0]
     except duckdb.Error:
         return _halved(con, run, raw)
+
+
+def _message(con: duckdb.DuckDBPyConnection, run: str, raw: str, row: int | None) -> str:
+    """Why an expression fails on this very row: of many rows another one may fail first."""
+    import duckdb
+
+    try:
+        con.execute(f"SELECT count({run}) FROM (FROM {raw} LIMIT 1 OFFSET {row or 0})")
+    except duckdb.Error as error:
+        return first_line(error)
+    return ""
 
 
 def _halved(con: duckdb.DuckDBPyConnection, run: str, raw: str) -> int | None:

@@ -49,24 +49,24 @@ def typed(task: Task, name: str) -> str:
 
 
 def enclosed(sql: str) -> str:
-    """An entry's expression in brackets. It may end in a comment, and its casts never round."""
+    """An entry's expression in brackets. It may end in a comment, and its casts never round.
+
+    Raises NotOneExpression: what closes the bracket itself could be anything.
+    """
     return f"({exact(sql)}\n)"
 
 
-def require_one(sql: str) -> None:
-    """Raise NotOneExpression unless the text is a single SQL expression."""
-    _parsed(sql)
+def require_expressions(task: Task) -> None:
+    """Raise NotOneExpression unless each of the entry's texts is a single SQL expression."""
+    for sql in (*task.columns.values(), *task.drop.values()):
+        _parsed(sql)
 
 
 @lru_cache(maxsize=1024)
 def exact(sql: str) -> str:
-    """The same expression, in which no cast to a whole number rounds; others stay as written."""
-    if "::" not in sql and "cast" not in sql.lower():
-        return sql
-    try:
-        node = _parsed(sql)
-    except NotOneExpression:
-        return sql  # it fails where it is run, and is explained there
+    """The same expression, in which no cast to a whole number rounds; others stay as written.
+    Raises NotOneExpression."""
+    node = _parsed(sql)
     if not any(_is_whole_cast(each) for each in _nodes(node)):
         return sql
     return _written(_replaced(node, _is_whole_cast, _exact_cast))
@@ -81,7 +81,16 @@ def columns(sql: str) -> frozenset[tuple[str, ...]]:
 
 
 def _parsed(sql: str) -> Node:
-    (text,) = _parser().execute("SELECT json_serialize_sql(?)", [f"SELECT ({sql}\n)"]).fetchone()
+    """The syntax tree of a single expression. Raises NotOneExpression.
+
+    It is one with brackets around it and without: ``a) AS b, (c`` is none, nor is an empty text.
+    """
+    _only(f"SELECT {sql}\n")
+    return _only(f"SELECT ({sql}\n)")
+
+
+def _only(query: str) -> Node:
+    (text,) = _parser().execute("SELECT json_serialize_sql(?)", [query]).fetchone()
     tree = json.loads(text)
     if tree["error"]:
         raise NotOneExpression(tree["error_message"])

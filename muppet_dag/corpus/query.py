@@ -145,8 +145,9 @@ def _problems(task: Task) -> dict[str, tuple[str, str]]:
 def _stands(answer: str) -> str:
     """Whether an answer stands in the text where it says, counted in characters from 0."""
     start = f"{answer}.start"
-    whole = f"{start} >= 0 AND {start} < 2147483647 AND {start} = floor({start})"
-    there = f"substr(_raw_text, TRY_CAST({start} AS BIGINT) + 1, length({answer}.text))"
+    whole = f"{start} >= 0 AND {start} = floor({start})"
+    # Both sides of an AND may be computed, and substr fails beyond its range.
+    there = f"substr(_raw_text, TRY_CAST({start} AS INTEGER)::BIGINT + 1, length({answer}.text))"
     return f"coalesce({whole} AND {there} = {answer}.text, false)"
 
 

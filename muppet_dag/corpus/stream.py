@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus.explain import explained, unreadable
+from muppet_dag.corpus.expressions import NotOneExpression, require_expressions
 from muppet_dag.corpus.fit import broken_cell, fitted
 from muppet_dag.corpus.query import query
 from muppet_dag.corpus.readers import Raw, opened
@@ -36,11 +37,12 @@ def _stream(
 
     fit = None
     try:
+        require_expressions(task)
         fit = fitted(raw, task, role)
         rows = raw.con.sql(query(fit.task, part)).to_arrow_reader(raw.rows_at_once)
         # A batch of DuckDB's ends with each row group of the file, which may be small.
         yield from rebatch(rows, size=BATCH_BYTES)
-    except (duckdb.Error, OSError) as error:
+    except (duckdb.Error, OSError, NotOneExpression) as error:
         problem = (fit and broken_cell(raw, fit, role)) or invalid_text(raw, task, role, error)
         problem = problem or explained(raw.con, task, role, paths, error)
         problem.args = (raw.renamed(str(problem)),)
