@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals may hold tokens
 )
 
-_WIDE = 200  # columns where there is no terminal to ask
+_WIDE = 220  # columns where there is no terminal to ask
 _LONGEST = 400  # characters shown of one value
 
 _Recipes = Annotated[
@@ -209,10 +209,11 @@ def _print_recipes(recipes: Sequence[Recipe]) -> None:
 
 
 def _strategy(mixture: MixtureSection) -> str:
-    """The strategy with the numbers it goes by."""
+    """The strategy with the numbers it goes by, and what its shares count."""
     numbers = [f"T = {mixture.temperature:g}"] if mixture.temperature else []
     numbers += [f"K = {mixture.limit:,}"] if mixture.limit else []
-    return f"{mixture.strategy} ({', '.join(numbers)})" if numbers else mixture.strategy
+    name = f"{mixture.strategy} ({', '.join(numbers)})" if numbers else mixture.strategy
+    return name if mixture.strategy == "natural" else f"{name}, by {mixture.weight_unit}"
 
 
 def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]:
