@@ -8,6 +8,7 @@ ROUGE), NLTK (its sentences); the official scripts of reading tasks are re-told 
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -111,17 +112,44 @@ def _question_exact_match(
 def _rouge(
     metrics: Sequence[str], predicted: Sequence[str], gold: Sequence[str]
 ) -> dict[str, float]:
-    """Mean F-measure with Porter stemming (Lin 2004).
+    """Mean F-measure with Porter stemming (Lin 2004); words are those of ``_Words``.
 
     ``rougeL`` takes a summary as one sequence of words; ``rougeLsum`` compares it sentence by
     sentence, which is what tables of summaries of several sentences show as ROUGE-L.
     """
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(list(metrics), use_stemmer=True)
+    scorer = RougeScorer(list(metrics), tokenizer=_Words())
     pairs = zip(_by_sentence(gold), _by_sentence(predicted), strict=True)
     rows = [scorer.score(truth, text) for truth, text in pairs]
     return {name: math.fsum(row[name].fmeasure for row in rows) / len(rows) for name in metrics}
+
+
+class _Words:
+    """Google's words for ROUGE, which are of a-z and 0-9 only, and those of all other scripts.
+
+    Without the latter every summary in Russian or Chinese would score 0. What lies below U+0250
+    (Latin letters with accents part words there) is as in published scores; signs of scripts that
+    do not part words by blanks are words of their own.
+    """
+
+    #: Thai to Tibetan, Burmese, Khmer, kana, Chinese characters.
+    _SIGN = (
+        r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+    )
+    _PARTS = re.compile(rf"[\x00-\u024f]+|(?!\W){_SIGN}|(?:(?!{_SIGN})[^\W\x00-\u024f])+")
+
+    def __init__(self) -> None:
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        self._latin = DefaultTokenizer(use_stemmer=True).tokenize
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text in their order, in lower case, English ones stemmed."""
+        words: list[str] = []
+        for part in self._PARTS.findall(text):
+            words += self._latin(part) if part[0] < "\u0250" else [part.lower()]
+        return words
 
 
 def _by_sentence(texts: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.tokenize.punkt import PunktSentenceTokenizer
+from rouge_score.rouge_scorer import RougeScorer
 
 from muppet_dag.catalogue import TASKS
 from muppet_dag.errors import BadConfig
@@ -145,6 +146,32 @@ def test_a_summary_of_several_sentences_is_compared_sentence_by_sentence():
     values = score("summarization", names, lead, [row["highlights"] for row in rows])
     assert values["rougeL"] == pytest.approx(0.190, abs=0.002)
     assert values["rougeLsum"] == pytest.approx(0.264, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold", "rouge1"),
+    [
+        ("Мама мыла раму.", "мама мыла окно", 2 / 3),
+        ("今天天气很好", "今天天气不好", 5 / 6),  # sign by sign
+        ("Η γάτα κοιμάται", "η ΓΆΤΑ κοιμάται", 1),
+        ("GPT-4 пишет 東京 well", "gpt 4 пишет 東 well", 10 / 11),
+        ("café society", "caf society", 2 * 2 / 4),  # as Google has it: é parts words
+    ],
+)
+def test_rouge_knows_words_of_every_script(predicted, gold, rouge1):
+    values = score("summarization", ["rouge1", "rougeLsum"], [predicted], [gold])
+    assert values["rouge1"] == pytest.approx(rouge1)
+    perfect = score("summarization", ["rouge1", "rougeLsum"], [gold], [gold])
+    assert perfect == {"rouge1": 1, "rougeLsum": 1}
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=0x24F)), min_size=2, max_size=2))
+@settings(max_examples=80, deadline=None)
+def test_rouge_of_latin_text_is_googles(texts):
+    names = ["rouge1", "rouge2", "rougeL"]
+    scores = RougeScorer(names, use_stemmer=True).score(*texts)
+    expected = {name: scores[name].fmeasure for name in names}
+    assert score("summarization", names, texts[1:], texts[:1]) == pytest.approx(expected)
 
 
 def test_values_are_plain_floats():
