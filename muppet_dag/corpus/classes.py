@@ -4,6 +4,7 @@ from. Both kinds of mistake leave every number valid and every label wrong."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ from muppet_dag.corpus.expressions import NotOneExpression, columns, typed
 from muppet_dag.corpus.query import UNLABELLED
 from muppet_dag.errors import BadData
 
-#: Questions without a first candidate that is right, from which on that is no accident.
-MANY = 20
+#: How likely it may at most be by chance that no first candidate is right, for it to be refused.
+UNLIKELY = 0.05
 
 
 # --- The dataset's own names ----------------------------------------------------------------------
@@ -134,6 +135,8 @@ class _Seen:
     labels: set[int] = field(default_factory=set)
     last: bool = False
     numbers: bool = False
+    #: Logarithm of the chance that no first candidate is right, if the right one is any.
+    chance: float = 0.0
 
 
 class Census:
@@ -159,6 +162,10 @@ class Census:
         seen.labels.update(label.unique().to_pylist())
         seen.last = seen.last or bool(pc.any(pc.equal(label, self._last(batch))).as_py())
         seen.numbers = seen.numbers or bool(pc.any(batch.column("counted")).as_py())
+        if not self.task.classes:
+            counts = pc.list_value_length(batch.column("choices"))
+            counts = counts.filter(pc.greater(counts, 1)).cast(pa.float64())
+            seen.chance += pc.sum(pc.ln(pc.subtract(1.0, pc.divide(1.0, counts)))).as_py() or 0.0
 
     def _last(self, batch: pa.RecordBatch) -> Any:
         """The highest label that a row may have."""
@@ -171,17 +178,18 @@ class Census:
 
         From -1: a split has rows of label -1, others with a label, and none of the last class (or,
         of two classes, only one), and no other split has both -1 and the last class.
-        From 1: no row of any split has the label 0, and labels are numbers.
+        From 1: no row of any split has the label 0, and labels are numbers; of multiple choice so
+        many that this is no accident.
         """
         splits = self._splits.items()
         if not any(seen.unlabelled and self._is_whole(seen) for _, seen in splits):
             for role, seen in splits:
                 if seen.unlabelled and seen.labels and not self._is_whole(seen):
                     self._refuse_from_minus_one(role, seen)
-        rows = sum(seen.rows for _, seen in splits)
+        chance = math.exp(sum(seen.chance for _, seen in splits)) if not self.task.classes else 0.0
         known = set().union(*(seen.labels for _, seen in splits))
         numbers = any(seen.numbers for _, seen in splits)
-        if known and numbers and 0 not in known and rows >= (1 if self.task.classes else MANY):
+        if known and numbers and 0 not in known and chance < UNLIKELY:
             self._refuse_from_one(min(known))
 
     def _is_whole(self, seen: _Seen) -> bool:

@@ -106,7 +106,7 @@ def test_labels_are_never_shifted_in_silence(count, shift, ending, more, partial
         task, rows = classes(*NAMES[:count]), {"text": [f"t{i}" for i in range(len(raw))]}
     else:
         task, ending = choice(), "parquet"
-        raw, values = raw * 20, values * 20
+        raw, values = raw * 8, values * 8
         rows = {"q": [f"q{i}" for i in range(len(raw))], "c": [list(NAMES[:count])] * len(raw)}
     rows["label"] = raw
     if shift:
@@ -132,6 +132,17 @@ def test_minus_one_without_the_last_class_is_refused_with_advice_that_helps(valu
 
 def test_minus_one_beside_all_classes_is_no_label():
     assert labels(classes(*NAMES[:3]), [-1, 0, 1, 2, -1]) == [0, 1, 2]
+
+
+def test_few_questions_may_lack_a_right_first_candidate():
+    def rows(count: int, label: Any) -> dict:
+        return {"q": ["?"] * count, "c": [["x", "y", "z"]] * count, "label": [label] * count}
+
+    assert len(run(choice(), rows(3, 1))[0]) == 3
+    assert "count from 1" in str(refused(choice(), rows(8, 1)))
+    assert len(run(choice(), rows(8, "B"))[0]) == 8  # a letter counts from nowhere
+    odd = {"q": ["?"] * 3, "c": [None, ["x"], ["x", "y"]], "label": [0, 0, 1]}
+    assert len(run(replace(choice(), drop={"too few": "coalesce(len(c), 0) < 2"}), odd)[0]) == 1
 
 
 def test_the_dataset_s_own_names_vouch_for_its_numbers():
