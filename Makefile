@@ -31,8 +31,8 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m deployments.local.demo --steps $(STEPS)
 
 ui: $(VENV)/.ready
-	VIRTUAL_ENV="$(CURDIR)/$(VENV)" DAGSTER_HOME="$$($(BIN)/python -m deployments.local.home)" PATH="$(CURDIR)/$(BIN):$$PATH" \
-		$(BIN)/dg dev
+	home="$$($(BIN)/python -m deployments.local.home)" && \
+		VIRTUAL_ENV="$(CURDIR)/$(VENV)" DAGSTER_HOME="$$home" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg dev
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "not slow"

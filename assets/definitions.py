@@ -7,10 +7,10 @@ import dagster as dg
 from assets.evaluation import evaluation_asset, leaderboard_asset
 from assets.overlap import overlap_asset
 from assets.partitions import Plan
-from assets.shards import repository_asset, repository_key, shards_asset
+from assets.shards import problem_asset, repository_asset, repository_key, shards_asset
 from assets.tokens import base_asset, tokens_asset
 from assets.training import finetuned_asset, mixture_asset, prefinetuned_asset
-from muppet_dag.catalogue import TASKS
+from muppet_dag.catalogue import PROBLEMS, TASKS
 
 
 def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
@@ -20,6 +20,7 @@ def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
     return [
         *(repository_asset(name, list(members)) for name, members in repositories),
         *(shards_asset(task) for task in TASKS.values()),
+        *(problem_asset(name, problem) for name, problem in PROBLEMS.items()),
         overlap_asset(),
         base_asset(plan),
         *(tokens_asset(task, plan) for task in TASKS.values() if plan.readers(task.name)),

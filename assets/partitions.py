@@ -1,11 +1,11 @@
 """Plan: which recipes there are, and how partitions of one floor map to the next."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
-from muppet_dag import catalogue
+from muppet_dag import pipeline
 from muppet_dag.errors import BadConfig
 from muppet_dag.pipeline import BASE, PRE, initialisations
 from muppet_dag.recipes import Recipe, slug
@@ -20,6 +20,27 @@ class Plan:
 
     recipes: Mapping[str, Recipe]
     default_base: str
+    #: Recipes that cannot be used, and why: they have partitions that fail with that.
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipes: Mapping[str, Recipe], default_base: str, problems: Mapping[str, str]):
+        """A plan of the recipes that go with the catalogue and with those before them; one that
+        does not stops no other."""
+        usable, problems = cls({}, default_base), dict(problems)
+        for name, recipe in recipes.items():
+            try:
+                pipeline.select(recipe)
+                usable = cls({**usable.recipes, name: recipe}, default_base)
+            except BadConfig as error:
+                problems[name] = str(error)
+        return replace(usable, problems=problems)
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of a partition. BadConfig if it cannot be used."""
+        if name in self.problems:
+            raise BadConfig(self.problems[name])
+        return self.recipes[name]
 
     def __post_init__(self) -> None:
         """BadConfig where two recipes mean different base models by one partition key."""
@@ -36,7 +57,7 @@ class Plan:
     @property
     def by_recipe(self) -> dg.StaticPartitionsDefinition:
         """Mixtures and pre-finetuned models."""
-        return dg.StaticPartitionsDefinition(sorted(self.recipes))
+        return dg.StaticPartitionsDefinition(sorted({*self.recipes, *self.problems}))
 
     @property
     def by_base(self) -> dg.StaticPartitionsDefinition:
@@ -61,7 +82,7 @@ class Plan:
 
     def tasks(self, recipe: Recipe) -> list[str]:
         """Every task a recipe reads, in its mixture or downstream."""
-        return sorted({*recipe.select(catalogue.TASKS), *recipe.finetune.tasks})
+        return sorted({*pipeline.select(recipe), *recipe.finetune.tasks})
 
     def readers(self, task: str) -> list[Recipe]:
         """The recipes that read a task."""

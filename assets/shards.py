@@ -1,5 +1,6 @@
 """Hub datasets and shards: one observable source per repository, one asset per task."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -42,11 +43,12 @@ def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinit
         tags={"muppet/kind": "dataset"},
     )
     def observe(store: ArtefactStore, source: DatasetSource) -> dg.DataVersion:
-        opened = source.open(store.open())
-        versions = {
-            key: pipeline.source_of(dataset, opened).version(dataset)
-            for key, dataset in sorted(datasets.items())
-        }
+        with plain_errors():
+            opened = source.open(store.open())
+            versions = {
+                key: pipeline.source_of(dataset, opened).version(dataset)
+                for key, dataset in sorted(datasets.items())
+            }
         one = set(versions.values())
         return dg.DataVersion(one.pop() if len(one) == 1 else digest(versions))
 
@@ -75,10 +77,10 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
     def shards(
         store: ArtefactStore, source: DatasetSource
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        opened = store.open()
-        before = pipeline.last_facts(opened, task)
         try:
             with plain_errors():
+                opened = store.open()
+                before = pipeline.last_facts(opened, task)
                 artefact = pipeline.make_shards(opened, source.open(opened), task)
         except dg.Failure as failure:
             if isinstance(failure.__cause__, quality.Refused):
@@ -91,6 +93,21 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
         )
 
     return shards
+
+
+def problem_asset(name: str, problem: str) -> dg.AssetsDefinition:
+    """In the place of the shards of a task that cannot be used: says why, and fails with that."""
+
+    @dg.asset(
+        key=["shards", re.sub(r"\W", "_", name)],
+        group_name="problems",
+        description=f"Cannot be used: {problem}",
+        tags={"muppet/problem": "declaration"},
+    )
+    def refused() -> None:
+        raise dg.Failure(problem, allow_retries=False)
+
+    return refused
 
 
 def _metadata(facts: dict, description: dict) -> dict:

@@ -58,8 +58,8 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
     def mixture(
         context: dg.AssetExecutionContext, config: MixtureConfig, store: ArtefactStore
     ) -> dg.MaterializeResult:
-        recipe = plan.recipes[context.partition_key]
         with plain_errors():
+            recipe = plan.recipe(context.partition_key)
             artefact = pipeline.make_mixture(
                 store.open(), recipe, plan.default_base, steps=config.steps
             )
@@ -108,8 +108,8 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         launcher: Launcher,
         tracker: Tracker,
     ) -> dg.MaterializeResult:
-        recipe, at = plan.recipes[context.partition_key], store.open()
         with plain_errors():
+            recipe, at = plan.recipe(context.partition_key), store.open()
             config = {
                 "recipe": asdict(recipe),
                 "versions": _versions(at.require(f"mixture/{recipe.name}")),
@@ -154,8 +154,9 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         launcher: Launcher,
         tracker: Tracker,
     ) -> dg.MaterializeResult:
-        (recipe, start, task), at = plan.parse(context.partition_key), store.open()
+        recipe, start, task = plan.parse(context.partition_key)
         with plain_errors():
+            at = store.open()
             init = pipeline.initial_model(at, recipe, plan.default_base, start)
             config = {"finetune": asdict(recipe.finetune), "task": task, "initialisation": start,
                       "versions": _versions(init)}  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from muppet_dag import settings
 from muppet_dag.errors import BadConfig, MuppetError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def tasks(
         if family not in (None, *catalogue.FAMILIES):
             raise BadConfig(f"family {family!r}: expected one of {', '.join(catalogue.FAMILIES)}")
         _print_tasks([t for t in catalogue.TASKS.values() if family in (None, t.family)])
+        _print_problems("task", catalogue.PROBLEMS)
 
 
 @app.command()
@@ -97,10 +99,17 @@ def lineage(
 def list_recipes(folder: _Recipes = None) -> None:
     """List the shipped recipes and your own."""
     with _plain_errors():
-        from muppet_dag import recipes
+        from muppet_dag import pipeline, recipes
 
-        known = recipes.load_all(*_folders(folder))
-        _print_recipes([known[name] for name in sorted(known)])
+        known, problems = recipes.read_all(*_folders(folder))
+        tasks: dict[str, list[str]] = {}
+        for name, recipe in known.items():
+            try:
+                tasks[name] = pipeline.select(recipe)
+            except BadConfig as error:
+                problems[name] = str(error)
+        _print_recipes([(known[name], len(tasks[name])) for name in sorted(tasks)])
+        _print_problems("recipe", problems)
 
 
 @app.command()
@@ -118,6 +127,7 @@ def recipe(
 
 @app.callback()
 def main(
+    context: typer.Context,
     tasks: Annotated[
         Path | None, typer.Option(envvar="MUPPET_TASKS", help="A folder with tasks of your own.")
     ] = None,
@@ -128,6 +138,9 @@ def main(
             from muppet_dag import catalogue
 
             catalogue.extend(tasks)
+            if context.invoked_subcommand != "tasks":  # which lists them
+                for problem in catalogue.PROBLEMS.values():
+                    _complain(f"left out: {problem}")
 
 
 @contextmanager
@@ -136,11 +149,18 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except MuppetError as error:
-        from rich.console import Console
-
-        line = " ".join(str(error).split())
-        Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(str(error))
         raise typer.Exit(1) from error
+    except OSError as error:  # a disk or a network; a bug keeps its traceback
+        _complain(f"{error.filename or type(error).__name__}: {error.strerror or error}")
+        raise typer.Exit(1) from error
+
+
+def _complain(text: str) -> None:
+    from rich.console import Console
+
+    line = " ".join(text.split())
+    Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:
@@ -168,6 +188,22 @@ def _print_tasks(entries: Sequence[Task]) -> None:
     typer.echo(f"{len(entries)} tasks")
 
 
+def _print_problems(kind: str, problems: Mapping[str, str]) -> None:
+    """What cannot be used, by name, and why."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if not problems:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(kind)
+    table.add_column("cannot be used: why", overflow="fold")
+    for name, problem in problems.items():
+        table.add_row(Text(name), Text(problem, "red"))
+    _console().print(table)
+
+
 def _train_rows(task: Task) -> str:
     """Official rows of the training split; about, where another part of it serves elsewhere."""
     part = task.dataset.slices["train"]
@@ -184,25 +220,21 @@ def _classes(task: Task) -> str:
 
 
 def _folders(folder: Path | None) -> list[Path]:
-    if folder and not folder.is_dir():
-        raise BadConfig(f"recipes {str(folder)!r}: no such folder")
-    return [folder] if folder else []
+    return [settings.folder(folder, "MUPPET_RECIPES")] if folder else []
 
 
-def _print_recipes(recipes: Sequence[Recipe]) -> None:
+def _print_recipes(recipes: Sequence[tuple[Recipe, int]]) -> None:
     from rich import box
     from rich.table import Table
-
-    from muppet_dag.catalogue import TASKS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("recipe", "base", "tasks", "strategy", "batching", "budget", "description"):
         table.add_column(heading, justify="right" if heading == "tasks" else "left")
-    for each in recipes:
+    for each, tasks in recipes:
         mixture, base = each.mixture, each.model.base or "MUPPET_MODEL"
         budget = f"{mixture.steps:,} steps" if mixture.steps else f"{mixture.epochs} epochs"
         table.add_row(
-            each.name, base, str(len(each.select(TASKS))), _strategy(mixture), mixture.batching,
+            each.name, base, str(tasks), _strategy(mixture), mixture.batching,
             budget, each.description,
         )  # fmt: skip
     _console().print(table)

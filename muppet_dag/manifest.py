@@ -8,21 +8,24 @@ so that the same inputs find the artefact instead of re-making it) and ``current
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from muppet_dag import settings
 from muppet_dag.errors import BadConfig, MuppetError
 
 MANIFEST = "manifest.json"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]*(/[a-z0-9][a-z0-9_.\-]*)+")
+_NAME = re.compile(r"[a-z0-9_][a-z0-9_.\-]*(/[a-z0-9_][a-z0-9_.\-]*)+")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ class Manifest:
         path = Path(folder) / MANIFEST
         if not path.is_file():
             raise MuppetError(f"{folder}: no {MANIFEST}, so this is not a finished artefact")
-        return cls(**json.loads(path.read_text()))
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise MuppetError(f"{path}: not the manifest of an artefact ({error})") from error
 
     def write(self, folder: Path) -> None:
         """Write ``folder/manifest.json`` durably."""
@@ -81,7 +87,7 @@ class Store:
     """All artefacts under one folder (``MUPPET_HOME``)."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root).expanduser().resolve()
+        self.root = settings.path(root, "MUPPET_HOME").resolve()
 
     def folder(self, name: str) -> Path:
         """The folder of all versions of an artefact; the name is checked before it is a path."""
@@ -112,8 +118,8 @@ class Store:
         parameters = dict(parameters or {})
         key = digest({"name": name, "code": code_version, "in": inputs, "parameters": parameters})
         folder = self.folder(name)
-        (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / ".locks" / f"{name.replace('/', '--')}-{key}.lock"):
+        (settings.writable(self.root) / ".locks").mkdir(exist_ok=True)
+        with _room(self.root), FileLock(self.root / ".locks" / f"{key}.lock"):
             if artefact := self._existing(folder, key):
                 self._point(folder, key, artefact.manifest)
                 return artefact
@@ -228,7 +234,11 @@ def lineage(folder: Path) -> Iterator[tuple[int, str, str, Manifest | None]]:
     commit. Needs nothing but the files: neither Dagster nor W&B has to be up.
     """
     start = Manifest.read(folder)
-    store = Store(Path(folder).resolve().parents[len(start.name.split("/"))])
+    above = Path(folder).resolve().parents
+    depth = len(start.name.split("/"))
+    if depth >= len(above):
+        raise MuppetError(f"{folder}: it does not lie in a store, so its inputs cannot be found")
+    store = Store(above[depth])
     stack: list[tuple[int, str, str]] = [(0, start.name, start.content_hash)]
     while stack:
         depth, name, version = stack.pop()
@@ -253,6 +263,19 @@ def write_atomic(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+@contextmanager
+def _room(root: Path) -> Iterator[None]:
+    """A disk that is full or read-only is a matter of settings, whoever of us writes to it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        raise MuppetError(
+            f"{root}: {error.strerror}; make room there, or name another folder in MUPPET_HOME"
+        ) from error
 
 
 def _files(folder: Path) -> list[str]:

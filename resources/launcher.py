@@ -66,9 +66,13 @@ def _places(runs: Sequence[Run]) -> dg.MetadataValue:
     return dg.MetadataValue.md("\n".join(f"- {run.url or run.path or 'off'}" for run in runs))
 
 
+_LONGEST = 128  # characters that W&B takes for a run's name
+
+
 def _name(context: dg.AssetExecutionContext, job: Path) -> str:
     seed = f".{job.parent.name}" if job.parent.name.startswith("seed-") else ""
-    return f"{context.asset_key.path[0]}.{context.partition_key}{seed}"
+    name = f"{context.asset_key.path[0]}.{context.partition_key}"
+    return f"{name[: _LONGEST - len(seed)]}{seed}"
 
 
 def _id(job: Path) -> str:

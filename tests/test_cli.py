@@ -128,7 +128,7 @@ def test_show_refuses_what_is_not_there(run, source):
     assert "muppet-dag tasks lists them" in nothing_like_it and "squad" not in nothing_like_it
     assert "it has train, validation" in refused(run("show", TASK, "--split", "dev"))
     assert "no such folder" in refused(run("show", TASK, "--source", "/nowhere/at/all"))
-    assert "no folder" in refused(run("show", "cola"))
+    assert "no parquet file of config 'cola'" in refused(run("show", "cola"))
     next(source.rglob("validation-*.parquet")).unlink()
     assert "but train" in refused(run("show", TASK, "--split", "validation"))
 
@@ -161,7 +161,8 @@ def test_recipe_shows_what_runs(run, tmp_path, monkeypatch):
     assert shown == muppet and shown["training"]["dropout"] == 0.1
     assert "unknown recipe 'mupet'" in refused(run("recipe", "mupet"))
     (tmp_path / "mine.toml").write_text('extends = "mupet"')
-    assert "mine.toml: extends: unknown recipe 'mupet'" in refused(run("recipe", "muppet"))
+    assert "mine.toml: extends: unknown recipe 'mupet'" in refused(run("recipe", "mine"))
+    assert run("recipe", "muppet").exit_code == 0
 
 
 def test_lineage_goes_down_to_the_leaf(run, source, two_levels):

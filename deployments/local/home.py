@@ -2,22 +2,33 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from deployments.local.settings import Settings
+from muppet_dag.errors import MuppetError
+from muppet_dag.settings import writable
 
 
 def prepare(settings: Settings) -> Path:
     """Make ``$MUPPET_HOME/dagster`` with this deployment's ``dagster.yaml``, and make it
-    DAGSTER_HOME unless one is set already; returns the folder in use."""
-    chosen = os.environ.get("DAGSTER_HOME")
-    folder = Path(chosen) if chosen else settings.home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not chosen:
-        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), folder / "dagster.yaml")
-        os.environ["DAGSTER_HOME"] = str(folder)
+    DAGSTER_HOME unless one is set already; returns the folder in use. BadConfig if it cannot be
+    written to."""
+    if chosen := os.environ.get("DAGSTER_HOME"):
+        return writable(chosen, "DAGSTER_HOME")
+    folder = writable(settings.home / "dagster")
+    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), folder / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 
 
+def main() -> None:
+    """Print the folder; what is wrong with the settings ends it with one line."""
+    try:
+        print(prepare(Settings.read()))
+    except MuppetError as error:
+        sys.exit(str(error))
+
+
 if __name__ == "__main__":
-    print(prepare(Settings.read()))
+    main()

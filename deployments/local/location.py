@@ -1,5 +1,7 @@
 """The code location of one machine: assets of all recipes, with their resources."""
 
+import logging
+
 import dagster as dg
 
 from assets import automation
@@ -12,13 +14,18 @@ from resources.launcher import Launcher
 from resources.store import ArtefactStore, DatasetSource
 from resources.tracker import Tracker
 
+log = logging.getLogger(__name__)
+
 
 def build(settings: Settings) -> dg.Definitions:
     """Definitions for these settings."""
     if settings.tasks:
         catalogue.extend(settings.tasks)
     folders = [settings.recipes] if settings.recipes else []
-    plan = Plan(recipes.load_all(*folders), settings.model)
+    loaded, problems = recipes.read_all(*folders)
+    plan = Plan.of(loaded, settings.model, problems)
+    for problem in (*catalogue.PROBLEMS.values(), *plan.problems.values()):
+        log.warning("left out: %s", problem)
     jobs = all_jobs()
     return dg.Definitions(
         assets=all_assets(plan),

@@ -4,9 +4,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from muppet_dag import settings
+from muppet_dag.corpus import sources
 from muppet_dag.errors import BadConfig
+from muppet_dag.hub import is_repository
 
 DEFAULT_MODEL = "FacebookAI/roberta-base"
+_VARIABLES = (
+    "MUPPET_HOME", "MUPPET_SOURCE", "MUPPET_MODEL", "MUPPET_RECIPES", "MUPPET_TASKS",
+    "MUPPET_WORKERS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,23 +37,22 @@ class Settings:
 
     @classmethod
     def read(cls) -> "Settings":
-        """Read and check them; a wrong one is refused with its name. Raises BadConfig."""
-        recipes, tasks = os.environ.get("MUPPET_RECIPES"), os.environ.get("MUPPET_TASKS")
-        workers = os.environ.get("MUPPET_WORKERS", "1")
-        if not workers.isdigit() or workers == "0":
-            raise BadConfig(
-                f"MUPPET_WORKERS={workers!r}: expected a number of processes, 1 or more"
-            )
-        for name, folder in (("MUPPET_RECIPES", recipes), ("MUPPET_TASKS", tasks)):
-            if folder and not Path(folder).is_dir():
-                raise BadConfig(f"{name}={folder!r}: no such folder")
+        """Read and check them; a wrong one is refused with its name. Raises BadConfig.
+
+        A variable that is set to nothing is not set.
+        """
+        text = {name: value for name in _VARIABLES if (value := os.environ.get(name, "").strip())}
+        recipes, tasks = text.get("MUPPET_RECIPES"), text.get("MUPPET_TASKS")
+        source = text.get("MUPPET_SOURCE", "hub")
+        if source != "samples":
+            sources.open_source(source)
         return cls(
-            home=Path(os.environ.get("MUPPET_HOME") or "~/.muppet-dag").expanduser().resolve(),
-            source=_place(os.environ.get("MUPPET_SOURCE") or "hub"),
-            model=_place(os.environ.get("MUPPET_MODEL") or DEFAULT_MODEL),
-            recipes=Path(recipes) if recipes else None,
-            workers=int(workers),
-            tasks=Path(tasks).resolve() if tasks else None,
+            home=settings.writable(text.get("MUPPET_HOME", settings.HOME)),
+            source=_place(source, "MUPPET_SOURCE"),
+            model=_model(text.get("MUPPET_MODEL", DEFAULT_MODEL)),
+            recipes=settings.folder(recipes, "MUPPET_RECIPES") if recipes else None,
+            workers=settings.count(text.get("MUPPET_WORKERS", "1"), "MUPPET_WORKERS"),
+            tasks=settings.folder(tasks, "MUPPET_TASKS") if tasks else None,
         )
 
     @property
@@ -55,7 +61,17 @@ class Settings:
         return self.model != DEFAULT_MODEL
 
 
-def _place(value: str) -> str:
+def _place(value: str, name: str) -> str:
     """A folder as an absolute path, since Dagster's processes start elsewhere; names stay."""
-    path = Path(value).expanduser()
+    path = settings.path(value, name)
     return str(path.resolve()) if path.is_dir() else value
+
+
+def _model(value: str) -> str:
+    place = _place(value, "MUPPET_MODEL")
+    if place == value and not Path(value).is_dir() and not is_repository(value):
+        raise BadConfig(
+            f"MUPPET_MODEL={value!r}: no such folder, and no name of a model on the Hub either "
+            "(namespace/name)"
+        )
+    return place

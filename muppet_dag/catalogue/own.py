@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import runpy
-import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from muppet_dag import settings
 from muppet_dag.catalogue import task as entries
 from muppet_dag.catalogue.task import FAMILIES, METRICS, Family, Files, Task, named
 from muppet_dag.errors import BadConfig
 from muppet_dag.hub import is_repository
 
+#: Names become folders, partition keys and names of runs.
+LONGEST_NAME = 64
+#: A task's declaration in Python.
+_DECLARED = rf"^(\w+)\s*=\s*(?:\w+\.)*(?:{'|'.join(FAMILIES)})\("
 #: The metrics of a task whose target is a number.
 _CORRELATIONS = ("pearson", "spearman")
 #: Keys of an entry that are SQL expressions over the raw columns.
@@ -132,62 +138,102 @@ class Entry:
         return replace(task, **self._facts())
 
 
-def load(folder: Path) -> dict[str, tuple[Path, Task]]:
-    """Every task of a folder with the file that declares it. Raises BadConfig."""
-    if not folder.is_dir():
-        raise BadConfig(f"tasks folder {str(folder)!r}: no such folder")
-    tasks: dict[str, tuple[Path, Task]] = {}
+@dataclass(frozen=True)
+class Own:
+    """The tasks of a folder with the file that declares each, and what is wrong with the others.
+
+    A problem is filed under the task's name, or under its file's where no name can be read.
+    """
+
+    tasks: dict[str, tuple[Path, Task]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, path: Path, task: Task | BadConfig) -> None:
+        """Take up a task, or its problem; of two of one name neither can be meant."""
+        if name in self.tasks:
+            first, _ = self.tasks.pop(name)
+            task = BadConfig(f"{path}: {name}: {first} has a task of that name already")
+        if isinstance(task, BadConfig):
+            self.problems.setdefault(name, str(task))
+        elif name not in self.problems:
+            self.tasks[name] = path, task
+
+
+def load(folder: Path) -> Own:
+    """Every task of a folder; one that is wrong stops no other. BadConfig if there is no folder."""
+    folder, own = settings.folder(folder, "MUPPET_TASKS"), Own()
     for path in sorted([*folder.glob("*.toml"), *folder.glob("*.py")]):
         for name, task in _read(path):
-            if name in tasks:
-                raise BadConfig(f"{path}: {name}: {tasks[name][0]} has a task of that name already")
-            tasks[name] = path, task
-    return tasks
+            own.add(name, path, task)
+    return own
 
 
-def _read(path: Path) -> Iterator[tuple[str, Task]]:
+class _BadKeys(BadConfig):
+    """Keys of one table, each with what is wrong with it."""
+
+
+def _read(path: Path) -> Iterator[tuple[str, Task | BadConfig]]:
     """The checked tasks of one file; whatever is wrong with them names file and task."""
-    declared = _toml(path) if path.suffix == ".toml" else _python(path)
-    for name, make in declared:
+    try:
+        declared = _toml(path) if path.suffix == ".toml" else _python(path)
+    except BadConfig as error:
+        yield from ((name, error) for name in _names(path) or [path.name])
+        return
+    for name, make in declared.items():
         try:
-            task = named({name: make()})[name]
-            if isinstance(task.dataset, Files):
-                task = replace(task, dataset=task.dataset.within(path.parent.resolve()))
-            _check(task)
+            yield name, _checked(name, make, path)
+        except _BadKeys as error:
+            yield name, BadConfig(f"{path}: {name}.{error}")
         except BadConfig as error:
-            raise BadConfig(f"{path}: {name}: {error}") from error
-        yield name, task
+            yield name, BadConfig(f"{path}: {name}: {error}")
+        except Exception as error:  # what a user's code made may be anything
+            yield name, BadConfig(f"{path}: {name}: {type(error).__name__}: {error}")
 
 
-def _toml(path: Path) -> Iterator[tuple[str, Any]]:
+def _checked(name: str, make: Callable[[], Task], path: Path) -> Task:
+    if len(name) > LONGEST_NAME:
+        raise BadConfig(f"a name of {len(name)} characters; at most {LONGEST_NAME} are allowed")
+    task = named({name: make()})[name]
+    if isinstance(task.dataset, Files):
+        task = replace(task, dataset=task.dataset.within(path.parent.resolve()))
+    _check(task)
+    _ = task.fingerprint  # fails where a value is of no kind that an entry may hold
+    return task
+
+
+def _names(path: Path) -> list[str]:
+    """Names of the tasks in a file that cannot be read as a whole, as far as they can be told."""
+    text = path.read_text(encoding="utf-8-sig", errors="ignore") if path.is_file() else ""
+    heading = r"^\s*\[(\w+)\]" if path.suffix == ".toml" else _DECLARED
+    return list(dict.fromkeys(re.findall(heading, text, re.MULTILINE)))
+
+
+def _toml(path: Path) -> dict[str, Callable[[], Task]]:
+    return {name: partial(_task, table) for name, table in settings.tables(path).items()}
+
+
+def _task(table: Any) -> Task:
+    """The task of one table. As JSON, strictly: "60" is no number, a list may become a tuple."""
     from pydantic import TypeAdapter, ValidationError
 
+    if not isinstance(table, dict):
+        raise BadConfig("expected a table for each task, as in [my_task]")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadConfig(f"{path}: {error}") from error
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise BadConfig(f"{path}: {name}: expected a table for each task, as in [my_task]")
-        try:
-            # As JSON, strictly: "60" is no number, while a list may become a tuple.
-            entry = TypeAdapter(Entry).validate_json(json.dumps(table, default=str), strict=True)
-        except ValidationError as error:
-            keys = [(".".join(map(str, (name, *e["loc"]))), e["msg"]) for e in error.errors()]
-            problems = "; ".join(f"{key}: {problem}" for key, problem in keys)
-            raise BadConfig(f"{path}: {problems}") from error
-        yield name, entry.task
+        entry = TypeAdapter(Entry).validate_json(json.dumps(table, default=str), strict=True)
+    except ValidationError as error:
+        keys = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+        raise _BadKeys("; ".join(f"{key}: {problem}" for key, problem in keys)) from error
+    return entry.task()
 
 
-def _python(path: Path) -> Iterator[tuple[str, Any]]:
+def _python(path: Path) -> dict[str, Callable[[], Task]]:
     try:
         variables = runpy.run_path(str(path))
-    except Exception as error:  # a user's code may raise anything
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         kind = "" if isinstance(error, BadConfig) else f"{type(error).__name__}: "
         raise BadConfig(f"{path}: {kind}{error}") from error
-    for name, value in variables.items():
-        if isinstance(value, Task):
-            yield name, lambda value=value: value
+    tasks = {name: value for name, value in variables.items() if isinstance(value, Task)}
+    return {name: lambda task=task: task for name, task in tasks.items()}
 
 
 def _check(task: Task) -> None:

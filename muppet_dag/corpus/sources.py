@@ -8,13 +8,14 @@ own files are a third form, beside whichever of the two is in use.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from muppet_dag import hub
+from muppet_dag import hub, settings
 from muppet_dag.catalogue.task import CONVERTED, Dataset, Files, HubDataset
 from muppet_dag.corpus import folders
 from muppet_dag.corpus.card import CARDS
@@ -30,6 +31,7 @@ T = TypeVar("T")
 __all__ = ["DirectorySource", "FileSource", "HubSource", "Source", "match", "open_source"]
 
 _CONFIG = re.compile(r"\w[\w.+\- ]*")
+_ENDPOINT = re.compile(r"https?://\w")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MANY = 50_000  # beyond this many files the Hub's file list is not complete
 _INSTEAD = "a folder of parquet files as the source"
@@ -51,18 +53,29 @@ class Source(Protocol):
 def open_source(spec: str) -> Source:
     """Open ``"hub"``, ``"hub:ENDPOINT"`` or a directory path. BadConfig if there is none."""
     if spec == "hub":
+        _check_hub()
         return HubSource()
     if spec.startswith("hub:"):
-        if not re.match(r"https?://\w", spec[4:]):
+        if not _ENDPOINT.match(spec[4:]):
             raise BadConfig(f"source {spec!r}: expected hub:http(s)://HOST, or just hub")
         return HubSource(spec[4:])
-    root = Path(spec).expanduser()
+    root = settings.path(spec, "source")
     if not spec or not root.is_dir():
+        problem = "a file and no folder" if spec and root.exists() else "no such folder"
         raise BadConfig(
-            f"source {spec!r}: no such folder. Expected hub, hub:ENDPOINT, or a folder that holds "
+            f"source {spec!r}: {problem}. Expected hub, hub:ENDPOINT, or a folder that holds "
             "namespace/name/config/split-00000-of-00001.parquet or clones as namespace/name"
         )
-    return DirectorySource(root)
+    return DirectorySource(settings.folder(root, "source"))
+
+
+def _check_hub() -> None:
+    """The Hub library's own variables, of which it would complain in its own words and late."""
+    endpoint, home = os.environ.get("HF_ENDPOINT"), os.environ.get("HF_HOME")
+    if endpoint and not _ENDPOINT.match(endpoint):
+        raise BadConfig(f"HF_ENDPOINT={endpoint!r}: expected http(s)://HOST")
+    if home:
+        settings.writable(home, "HF_HOME")
 
 
 class HubSource:

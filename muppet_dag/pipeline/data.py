@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muppet_dag import catalogue
+from muppet_dag import catalogue, settings
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Dataset, Files
 from muppet_dag.errors import BadConfig, MuppetError
@@ -160,6 +160,18 @@ def tokens_name(recipe: Recipe, default_base: str, task: str) -> str:
     return f"tokens/{recipe.tokenizer(default_base)}/{task}"
 
 
+def select(recipe: Recipe) -> list[str]:
+    """Names of the tasks that a recipe mixes, sorted. BadConfig as ``Recipe.select``, and for a
+    task of the user's own that cannot be used where the recipe names it; a recipe that takes its
+    whole family goes on without it."""
+    downstream, mixture = recipe.finetune.tasks, recipe.mixture
+    names = (*recipe.tasks.include, *downstream, *mixture.weights, *mixture.caps)
+    if problems := [catalogue.PROBLEMS[n] for n in dict.fromkeys(names) if n in catalogue.PROBLEMS]:
+        raise BadConfig(f"recipe {recipe.name!r}: {'; '.join(problems)}")
+    exclude = tuple(name for name in recipe.tasks.exclude if name not in catalogue.PROBLEMS)
+    return replace(recipe, tasks=replace(recipe.tasks, exclude=exclude)).select(catalogue.TASKS)
+
+
 def make_mixture(
     store: Store, recipe: Recipe, default_base: str, *, steps: int | None = None
 ) -> Artefact:
@@ -179,12 +191,13 @@ def make_mixture(
     from muppet_dag.corpus import overlap
     from muppet_dag.mixture import index, strategies
 
-    spec, selected = _budget(recipe, steps), recipe.select(catalogue.TASKS)
+    spec, selected = _budget(recipe, steps), select(recipe)
     strategies.check_names(spec, selected)
     current = {name: store.current(tokens_name(recipe, default_base, name)) for name in selected}
     usable = {
         n: tokens for n, tokens in current.items() if tokens and "train" in tokens.facts["splits"]
     }
+    unusable = sorted(set(catalogue.PROBLEMS) - set(recipe.tasks.exclude))
     inputs = {tokens.manifest.name: tokens.version for tokens in usable.values()}
     report = _overlap_of(store, usable.values()) if usable and spec.decontaminate else None
     if report:
@@ -196,7 +209,7 @@ def make_mixture(
         facts = index.build(sizes, spec, recipe.seed, folder)
         return {
             **facts,
-            "left_out": [name for name in selected if name not in usable],
+            "left_out": [name for name in selected if name not in usable] + unusable,
             "decontaminated": {n: len(rows) for n, rows in leaked.items() if rows is not None},
         }
 
@@ -204,7 +217,8 @@ def make_mixture(
         f"mixture/{recipe.name}", make,
         code_version=index.VERSION,
         inputs=inputs,
-        parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": selected},
+        parameters={"mixture": asdict(spec), "seed": recipe.seed, "tasks": selected}
+        | ({"unusable": unusable} if unusable else {}),
     )  # fmt: skip
 
 
@@ -232,7 +246,7 @@ def load_task(
 
     if own := os.environ.get("MUPPET_TASKS"):
         catalogue.extend(Path(own))
-    store = Store(home or os.environ.get("MUPPET_HOME", "~/.muppet-dag"))
-    opened = open_source(source or os.environ.get("MUPPET_SOURCE", "hub"), store)
+    store = Store(home or os.environ.get("MUPPET_HOME") or settings.HOME)
+    opened = open_source(source or os.environ.get("MUPPET_SOURCE") or "hub", store)
     artefact = make_shards(store, opened, catalogue.get(name))
     return {split: shards.read(artefact.path, split) for split in shards.splits(artefact.path)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muppet_dag import settings
 from muppet_dag.errors import BadConfig
 from muppet_dag.recipes.extend import extend
 from muppet_dag.recipes.finetune import (
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 SHIPPED = Path(__file__).parent
+#: Names become folders, partition keys and names of runs.
+LONGEST_NAME = 64
 
 
 def load(path: Path) -> Recipe:
@@ -38,20 +40,38 @@ def load(path: Path) -> Recipe:
     return _load(Path(path), ())[0]
 
 
-def load_all(*folders: Path) -> dict[str, Recipe]:
-    """All recipes by name: the shipped ones and those of the given folders."""
+def read_all(*folders: Path) -> tuple[dict[str, Recipe], dict[str, str]]:
+    """All recipes by name, the shipped ones and those of the given folders; and of the files that
+    cannot be used, what is wrong. A file of a shipped recipe's name is one of those."""
     recipes: dict[str, Recipe] = {}
+    problems: dict[str, str] = {}
     for folder in (SHIPPED, *folders):
         for path in sorted(Path(folder).glob("*.toml")):
             if path.stem in recipes:
-                raise BadConfig(f"recipe {path}: there is already a recipe {path.stem!r}")
-            recipes[path.stem] = load(path)
+                taken = f"recipe {path}: there is already a recipe {path.stem!r}"
+                problems[f"{path.parent.name}/{path.stem}"] = taken
+                continue
+            try:
+                recipes[path.stem] = load(path)
+            except BadConfig as error:
+                problems[path.stem] = str(error)
+    return recipes, problems
+
+
+def load_all(*folders: Path) -> dict[str, Recipe]:
+    """All recipes by name: the shipped ones and those of the given folders. BadConfig if one of
+    them is wrong."""
+    recipes, problems = read_all(*folders)
+    if problems:
+        raise BadConfig("; ".join(problems.values()))
     return recipes
 
 
 def get(name: str, *folders: Path) -> Recipe:
     """One recipe by name; an unknown name is refused with the known ones."""
-    recipes = load_all(*folders)
+    recipes, problems = read_all(*folders)
+    if name in problems:
+        raise BadConfig(problems[name])
     if name not in recipes:
         raise BadConfig(f"unknown recipe {name!r}; there are {', '.join(recipes)}")
     return recipes[name]
@@ -60,9 +80,14 @@ def get(name: str, *folders: Path) -> Recipe:
 def _load(path: Path, children: tuple[str, ...]) -> tuple[Recipe, dict[str, Any]]:
     """The recipe of a file and its tables; parents first, so that each file answers for itself."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadConfig(f"recipe {path}: {error}") from error
+        tables = settings.tables(path)
+    except BadConfig as error:
+        raise BadConfig(f"recipe {error}") from error
+    if len(path.stem) > LONGEST_NAME:
+        raise BadConfig(
+            f"recipe {path}: a name of {len(path.stem)} characters; at most {LONGEST_NAME} are "
+            "allowed"
+        )
     if "name" in tables:
         raise BadConfig(f"recipe {path}: name is the file's name, remove the key")
     if "extends" in tables:
@@ -126,5 +151,6 @@ __all__ = [
     "get",
     "load",
     "load_all",
+    "read_all",
     "slug",
 ]

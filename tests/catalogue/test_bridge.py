@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from muppet_dag import catalogue
-from muppet_dag.catalogue import TASKS, Slice, bridge, declared
+from muppet_dag.catalogue import Slice, bridge, declared
 from muppet_dag.corpus.stream import stream
 from muppet_dag.errors import BadConfig
 
@@ -149,17 +149,13 @@ def test_in_toml(package, tmp_path):
         'splits = { train = "train", validation = "dev" }\n'
         '[one]\ntasksource = "maybe"\nquery = "NULL"\nmetrics = ["macro_f1"]\n'
     )
-    before = dict(TASKS)
-    try:
-        tasks = catalogue.extend(tmp_path / "tasks")
-    finally:
-        TASKS.clear()
-        TASKS.update(before)
+    tasks = catalogue.extend(tmp_path / "tasks")
     assert tasks["again"].dataset.splits == {"train": "train", "validation": "dev"}
     assert tasks["again"].licence == "mit" and tasks["one"].metrics == ("macro_f1",)
     path.write_text('[again]\ntasksource = "glue/rte"\n')
+    catalogue.extend(tmp_path / "tasks")
     with pytest.raises(BadConfig, match=r"more\.toml: again: tasksource = 'glue/rte' cannot be"):
-        catalogue.extend(tmp_path / "tasks")
+        catalogue.get("again")
 
 
 def test_without_the_package(monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from muppet_dag import catalogue, pipeline, recipes, samples
-from muppet_dag.catalogue import TASKS, Slice
+from muppet_dag.catalogue import PROBLEMS, TASKS, Slice
 from muppet_dag.cli import app
 from muppet_dag.corpus import shards
 from muppet_dag.corpus.sources import DirectorySource
@@ -36,15 +36,6 @@ text = "text"
 label = "label"
 classes = ["no", "yes"]
 """
-
-
-@pytest.fixture(autouse=True)
-def only_for_this_test():
-    """The catalogue is as it was afterwards."""
-    before = dict(TASKS)
-    yield
-    TASKS.clear()
-    TASKS.update(before)
 
 
 @pytest.fixture
@@ -212,23 +203,22 @@ def test_a_comparison_without_a_cast_is_told(folder):
         (("files = {", "hub = {"), "reviews.hub"),
         (("[reviews]", "[Reviews]"), "only a-z, 0-9 and _"),
         (("[reviews]", "[rte]"), "rte: the catalogue has a task of that name already"),
-        (("[reviews]", "loose = 1\n[reviews]"), "loose: expected a table"),
         (("[reviews]", "[reviews"), "mine.toml: "),
     ],
 )
 def test_bad_entries_are_refused_with_file_and_key(folder, change, expected):
     (folder / "mine.toml").write_text(REVIEWS.replace(*change, 1))
     before = dict(TASKS)
-    with pytest.raises(BadConfig) as caught:
-        catalogue.extend(folder)
-    assert expected in str(caught.value) and "mine.toml" in str(caught.value)
-    assert before == TASKS
+    assert catalogue.extend(folder) == {} and before == TASKS
+    (problem,) = PROBLEMS.values()
+    assert expected in problem and "mine.toml" in problem
 
 
 def test_two_files_may_not_declare_one_name(folder):
     (folder / "more.toml").write_text(REVIEWS)
+    assert catalogue.extend(folder) == {}
     with pytest.raises(BadConfig, match=r"more\.toml: reviews: .*mine\.toml has a task"):
-        catalogue.extend(folder)
+        catalogue.get("reviews")
     with pytest.raises(BadConfig, match="no such folder"):
         catalogue.extend(folder / "nosuch")
 
@@ -280,9 +270,9 @@ def test_python_entries(folder):
 )
 def test_bad_python_names_the_file(folder, code, expected):
     (folder / "bad.py").write_text(code)
-    with pytest.raises(BadConfig, match=r"bad\.py") as caught:
-        catalogue.extend(folder)
-    assert expected in str(caught.value)
+    assert list(catalogue.extend(folder)) == ["reviews"]
+    (problem,) = PROBLEMS.values()
+    assert expected in problem and "bad.py" in problem
 
 
 def test_once_more_changes_nothing_and_an_edit_counts(folder):
@@ -321,9 +311,6 @@ def test_the_command_line_and_the_asset_graph(folder, tmp_path, monkeypatch):
     output = CliRunner().invoke(app, ["show", "reviews", "--rows", "2"]).stdout
     assert "file:reviews.csv at sha256-" in output and "№ 1" in output and "label 1" not in output
     assert "file/reviews.csv" in CliRunner().invoke(app, ["tasks"]).stdout
-    (folder / "mine.toml").write_text("[")
-    failed = CliRunner().invoke(app, ["tasks"])
-    assert failed.exit_code == 1 and "mine.toml" in failed.stderr
     (folder / "mine.toml").write_text(REVIEWS)
 
     import dagster as dg

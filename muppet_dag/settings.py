@@ -1,0 +1,84 @@
+"""What users set: folders, numbers and TOML files, each checked before anything runs.
+
+The messages name the variable (or whatever said it), what was found and what to do. Everything
+here raises BadConfig and nothing else.
+"""
+
+from __future__ import annotations
+
+import codecs
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from muppet_dag.errors import BadConfig
+
+HOME = "~/.muppet-dag"
+
+
+def path(value: str | Path, name: str) -> Path:
+    """A path with ``~`` taken for the user's folder."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise BadConfig(f"{name}={str(value)!r}: there is no such user ({error})") from error
+
+
+def folder(value: str | Path, name: str) -> Path:
+    """A folder that is there, as an absolute path: Dagster's processes start elsewhere."""
+    place = path(value, name)
+    try:
+        if place.is_dir():
+            next(place.iterdir(), None)
+            return place.resolve()
+    except OSError as error:
+        raise BadConfig(f"{name}={str(value)!r}: cannot be read ({error.strerror})") from error
+    problem = "this is a file, expected a folder" if place.exists() else "no such folder"
+    raise BadConfig(f"{name}={str(value)!r}: {problem}")
+
+
+def writable(value: str | Path, name: str = "MUPPET_HOME") -> Path:
+    """A folder that files can be written to, made if it is not there, as an absolute path."""
+    place = path(value, name)
+    try:
+        place = place.resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+            file.flush()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BadConfig(
+            f"{name}={str(value)!r}: a file is in its way, expected a folder"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise BadConfig(
+            f"{name}={str(value)!r}: cannot be written to ({problem}); name another folder"
+        ) from error
+    return place
+
+
+def count(value: str, name: str) -> int:
+    """A whole number, 1 or more."""
+    text = value.strip()
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise BadConfig(f"{name}={value!r}: expected a whole number, 1 or more")
+    return int(text)
+
+
+def tables(file: Path) -> dict[str, Any]:
+    """A TOML file: UTF-8, with or without a byte-order mark."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BadConfig(f"{file}: cannot be read ({error.strerror})") from error
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadConfig(f"{file}: this is UTF-16; save it as UTF-8")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadConfig(f"{file}: line {line} is not UTF-8; save the file as UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"{file}: {error}") from error
