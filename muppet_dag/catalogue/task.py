@@ -117,8 +117,13 @@ class Task:
 
     @property
     def head(self) -> str:
-        """The head that serves this task: its own for classification, else its family's."""
-        return self.name if self.family == "classification" else self.family
+        """The head that serves this task: its own for classification, else its family's.
+
+        A task may have the name of a family: its own head has one that no task can have.
+        """
+        if self.family != "classification":
+            return self.family
+        return f"{self.name}-task" if self.name in FAMILIES else self.name
 
 
 def classification(

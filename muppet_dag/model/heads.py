@@ -7,10 +7,34 @@ encoder-decoder's own output layer serves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from muppet_dag.model.spec import HeadSpec
+
+
+class Heads(nn.Module):
+    """Heads by name, whatever the name is.
+
+    ``nn.ModuleDict`` refuses what is an attribute of its own, and tasks are called ``type`` or
+    ``train``. A head here is found by its key alone, never as an attribute; weights are named as
+    those of an ``nn.ModuleDict``.
+    """
+
+    def __init__(self, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._modules.update(heads)
+
+    #: ``heads.training = True``, as ``train`` does, is no word on a head called "training".
+    __setattr__ = object.__setattr__
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._modules[name]
+
+    def __setitem__(self, name: str, head: nn.Module) -> None:
+        self._modules[name] = head
 
 
 class SentenceHead(nn.Module):

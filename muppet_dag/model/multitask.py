@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from muppet_dag.model import losses, smoothness, spectral
 from muppet_dag.model.backbone import Reader, load_backbone
-from muppet_dag.model.heads import make_head
+from muppet_dag.model.heads import Heads, make_head
 from muppet_dag.model.layout import Layout, Text
 from muppet_dag.model.spec import HeadSpec
 from muppet_dag.recipes import TrainingSection
@@ -46,7 +46,7 @@ class MultiTaskModel(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.heads = nn.ModuleDict(heads)
+        self.heads = Heads(heads)
         self.specs = dict(specs)
         self.reader = Reader(backbone)
 

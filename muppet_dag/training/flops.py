@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from muppet_dag.mixture.batch import Batch
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: Dense bfloat16 peaks in FLOP/s, from the vendors' data sheets; the longest name that fits counts.
 PEAKS = {
@@ -43,16 +48,16 @@ class Flops:
 
     def __init__(self, backbone: nn.Module) -> None:
         config = backbone.config
-        self.hidden = config.hidden_size
+        self.hidden, self.encoder_layers = config.hidden_size, config.num_hidden_layers
         self.encoder_decoder = bool(config.is_encoder_decoder)
         if self.encoder_decoder:
             self.encoder, self.decoder = (
                 _weights(side) for side in (backbone.get_encoder(), backbone.get_decoder())
             )
-            self.encoder_layers, self.decoder_layers = config.encoder_layers, config.decoder_layers
+            self.decoder_layers = _decoder_layers(config)
             self.output = config.vocab_size * config.hidden_size
         else:
-            self.encoder, self.encoder_layers = _weights(backbone), config.num_hidden_layers
+            self.encoder = _weights(backbone)
 
     def of(self, batch: Batch, *, generates: bool = False, times: int = 1) -> int:
         """FLOPs of a slot; ``times`` is 2 where a regularizer runs it with noise as well."""
@@ -68,6 +73,12 @@ class Flops:
             weights += self.decoder * tokens
             attended += 2 * self.decoder_layers * squares
         return (6 * weights + 12 * self.hidden * attended) * times
+
+
+def _decoder_layers(config: PretrainedConfig) -> int:
+    """The one number that families have no common name for."""
+    names = ("num_decoder_layers", "decoder_layers", "num_hidden_layers")
+    return next(getattr(config, name) for name in names if hasattr(config, name))
 
 
 def _weights(module: nn.Module) -> int:

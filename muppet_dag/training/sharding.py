@@ -100,7 +100,7 @@ def _sharded(model: nn.Module) -> list[FSDPModule]:
 def _evened(model: MultiTaskModel, losses: Callable[..., Losses]) -> Callable[..., Losses]:
     """``losses`` with as many forwards in a pass as any worker may need, whatever its slots are:
     what is missing is made up by forwards of one token that count nothing."""
-    body, forwards = model.backbone.base_model, 0
+    forwards = 0
 
     @torch.compiler.disable
     def count(*_: object) -> None:
@@ -120,7 +120,7 @@ def _evened(model: MultiTaskModel, losses: Callable[..., Losses]) -> Callable[..
             loss = loss + 0 * _spare(model, device)
         return [(loss, n), *others]
 
-    body.register_forward_pre_hook(count)
+    model.backbone.register_forward_pre_hook(count)
     return evened
 
 
