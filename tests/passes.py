@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,27 +21,44 @@ SPECS = (
 GENERATION = HeadSpec("summarization", "generation")
 
 
-def make(folder: Path, kind: str) -> Path:
+def make(folder: Path, kind: str, **settings: Any) -> Path:
     """Write a model of two narrow layers of a type of ``transformers``; returns its folder."""
     import transformers
 
-    shared = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "max_position_embeddings": 64}
+    config = tiny_config(kind, **settings)
+    classes = {True: transformers.AutoModelForSeq2SeqLM, False: transformers.AutoModel}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        if kind == "bart":
-            model = transformers.BartForConditionalGeneration(transformers.BartConfig(
-                d_model=HIDDEN, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=48,
-                decoder_ffn_dim=48, encoder_attention_heads=2, decoder_attention_heads=2,
-                bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=3,
-                **shared,
-            ))  # fmt: skip
-        else:
-            model = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(
-                kind, hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=2,
-                intermediate_size=48, type_vocab_size=1 if "roberta" in kind else 2, **shared,
-            ))  # fmt: skip
+        model = classes[bool(config.is_encoder_decoder)].from_config(config)
     model.save_pretrained(folder)
     return folder
+
+
+def tiny_config(kind: str, **settings: Any) -> Any:
+    """A configuration of any type: sizes go in under whichever names the type has for them."""
+    import transformers
+
+    own = transformers.AutoConfig.for_model(kind)
+    names = {*own.to_dict(), *own.attribute_map}
+    sizes = {
+        VOCABULARY: ("vocab_size",),
+        HIDDEN: ("hidden_size", "d_model", "dim", "emb_dim"),
+        48: ("intermediate_size", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim", "hidden_dim"),
+        2: ("num_hidden_layers", "num_layers", "n_layers", "encoder_layers", "decoder_layers",
+            "num_encoder_layers", "num_decoder_layers", "num_attention_heads", "num_heads",
+            "n_heads", "encoder_attention_heads", "decoder_attention_heads",
+            "num_encoder_attention_heads", "num_decoder_attention_heads"),
+        16: ("d_kv", "embedding_size"),
+        64: ("max_position_embeddings", "max_encoder_position_embeddings",
+             "max_decoder_position_embeddings"),
+    }  # fmt: skip
+    values = {name: size for size, each in sizes.items() for name in each if name in names}
+    values |= {"pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 3}
+    if own.is_encoder_decoder:
+        values |= {"decoder_start_token_id": 3, "forced_eos_token_id": 3}
+    if "type_vocab_size" in names:
+        values["type_vocab_size"] = 1 if "roberta" in kind else 2
+    return transformers.AutoConfig.for_model(kind, **values | settings)
 
 
 def model(folder: Path, *specs: HeadSpec, spread: float = 0.2, **settings) -> MultiTaskModel:

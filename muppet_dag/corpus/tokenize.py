@@ -6,8 +6,7 @@ window of a long passage, or a document with its summary.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -70,11 +69,15 @@ def schema(ids: pa.DataType) -> pa.Schema:
 
 
 def tokenize(
-    task: Task, shard_folder: Path, model_folder: Path, folder: Path, spec: TokenSpec
-) -> dict[str, Any]:
-    """Write ``<split>.arrow`` for every split of the shards; returns the facts for the manifest."""
+    task: Task, shard_folder: Path, model_folder: Path, folder: Path, spec: TokenSpec,
+    facts_of_base: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write ``<split>.arrow`` for every split of the shards; returns the facts for the manifest.
+
+    The base model's facts say how many positions it has (``model.suitable.positions``).
+    """
     tokenizer = load_tokenizer(model_folder)
-    _check_fits(model_folder, spec)
+    _check_fits(task, spec, facts_of_base or {})
     ids = pa.uint16() if tokenizer.get_vocab_size() <= 2**16 else pa.uint32()
     facts: dict[str, Any] = {"family": task.family, "spec": asdict(spec), "splits": {}}
     encode = partial(ENCODE[task.family], tokenizer, task, spec)
@@ -156,18 +159,19 @@ def _count(counts: dict[str, int], rows: list[Row], spec: TokenSpec) -> None:
     counts["full"] += sum(length >= spec.max_length for length in lengths)
 
 
-def _check_fits(model_folder: Path, spec: TokenSpec) -> None:
+def _check_fits(task: Task, spec: TokenSpec, facts_of_base: Mapping[str, Any]) -> None:
     """Refuse a length that the model has no positions for, or that leaves windows no room."""
     if spec.max_length < SHORTEST:
         raise BadConfig(f"max_length {spec.max_length}: at least {SHORTEST} tokens are needed.")
     if problem := stride_problem(spec.max_length, spec.stride):
         raise BadConfig(problem)
-    config = json.loads((Path(model_folder) / "config.json").read_text())
-    positions = config.get("max_position_embeddings")
-    if positions and config.get("model_type") in {"roberta", "xlm-roberta", "camembert"}:
-        positions -= config.get("pad_token_id", 1) + 1  # these count positions from pad + 1
-    if positions and max(spec.max_length, spec.max_target_length) > positions:
-        raise BadConfig(
-            f"max_length {spec.max_length} (target {spec.max_target_length}): the model has "
-            f"{positions} positions. Lower model.max_length in the recipe."
-        )
+    # A decoder reads the target, or of what is to be understood the text once more.
+    decoded = "max_target_length" if task.family == "summarization" else "max_length"
+    for key, fact in (("max_length", "positions"), (decoded, "decoder_positions")):
+        length, positions = getattr(spec, key), facts_of_base.get(fact)
+        if positions is not None and length > positions:
+            side = "decoder" if fact == "decoder_positions" else "model"
+            raise BadConfig(
+                f"{key} {length}: the {side} has {positions} positions. Lower model.{key} in the "
+                "recipe."
+            )

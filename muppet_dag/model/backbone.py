@@ -94,7 +94,7 @@ class Reader:
 
 
 class _NoisyEmbedding:
-    """Token embeddings that add ``noise``, if any, to what is looked up, before positions are added.
+    """Token embeddings that add ``noise``, if any, to what is looked up, before positions are.
 
     Where embeddings are scaled (mBART), the noise is scaled with them, as in fairseq's R3F; rows
     that a model made longer inside (Longformer) have none there.

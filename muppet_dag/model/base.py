@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,17 +44,20 @@ def base_version(
 
 def fetch_base(
     base: str, directory: Path, *, revision: str = "main", endpoint: str | None = None
-) -> dict[str, str | bool]:
+) -> dict[str, str | bool | int | None]:
     """Put a pretrained model, a local folder or a Hub id, into ``directory`` (there, and empty).
 
     ``AutoModel.from_pretrained(directory)`` and ``tokenizers.Tokenizer.from_file`` of its
     ``tokenizer.json`` load afterwards. On an error the directory may hold a part.
     Returns ``source`` and ``version`` as ``base_version`` does, ``model_type``,
-    ``encoder_decoder``.
+    ``encoder_decoder``, and the positions it has (``suitable.positions``).
 
-    BadConfig: no such name, only pickled weights, or a model that needs its own code.
+    BadConfig: no such name, only pickled weights, a model that needs its own code, or one that
+    training cannot start from (``suitable``).
     SourceError: not reachable, not allowed, incomplete or broken.
     """
+    from muppet_dag.model import suitable  # brings torch along
+
     directory = Path(directory)
     if not directory.is_dir() or any(directory.iterdir()):
         raise BadConfig(f"directory {directory}: expected an empty folder for the base model")
@@ -64,7 +68,7 @@ def fetch_base(
     kind = _check_config(directory, source)
     _check_weights(directory, source)
     _check_tokenizer(directory, source)
-    return {"source": source, "version": version, **kind}
+    return {"source": source, "version": version, **kind, **suitable.check(directory, source)}
 
 
 def _folder(base: str) -> Path | None:
@@ -224,6 +228,11 @@ def _make_tokenizer(directory: Path, where: str) -> None:
     names = [path.name for path in directory.iterdir()]
     if not any(fnmatchcase(name, kind) for name in names for kind in VOCABULARY):
         raise SourceError(f"{where}: neither {TOKENIZER} nor a vocabulary (vocab.*, *.model)")
+    if any(name.endswith(".model") for name in names) and find_spec("sentencepiece") is None:
+        raise BadConfig(
+            f"{where}: no {TOKENIZER}, only a SentencePiece vocabulary, which takes one more "
+            "package to read: pip install 'muppet-dag[sentencepiece]'"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             directory, use_fast=True, trust_remote_code=False, local_files_only=True

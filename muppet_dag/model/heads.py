@@ -7,7 +7,7 @@ encoder-decoder's own output layer serves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ class Heads(nn.Module):
 
     #: ``heads.training = True``, as ``train`` does, is no word on a head called "training".
     __setattr__ = object.__setattr__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
 
     def __getitem__(self, name: str) -> nn.Module:
         return self._modules[name]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from muppet_dag.corpus.sources import Source
 
+#: Raise when the same base model would be found to have other facts.
+BASE_VERSION = "2"
 #: Where the overlap report lies.
 OVERLAP = "overlap/all"
 
@@ -135,7 +137,9 @@ def make_base(store: Store, base: str, revision: str = "main") -> Artefact:
             return tiny.make(base, folder)
         return fetch_base(base, folder, revision=pinned)
 
-    return store.build(f"base/{slug(base)}", make, code_version="1", inputs={label: version})
+    return store.build(
+        f"base/{slug(base)}", make, code_version=BASE_VERSION, inputs={label: version}
+    )
 
 
 def make_tokens(store: Store, recipe: Recipe, default_base: str, task: Task) -> Artefact:
@@ -148,7 +152,7 @@ def make_tokens(store: Store, recipe: Recipe, default_base: str, task: Task) -> 
     files = base.manifest.files
     return store.build(
         tokens_name(recipe, default_base, task.name),
-        lambda folder, _: tokenize.tokenize(task, shards.path, base.path, folder, spec),
+        lambda folder, _: tokenize.tokenize(task, shards.path, base.path, folder, spec, base.facts),
         code_version=tokenize.VERSION,
         inputs={shards.manifest.name: shards.version, base.manifest.name: base.version},
         parameters={**asdict(spec), "tokenizer": files["tokenizer.json"]["sha256"]},

@@ -17,7 +17,7 @@ KINDS = ("tiny-bert", "tiny-bart")
 VERSION = "1"
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_HIDDEN, _LAYERS, _HEADS = 64, 2, 4
+_HIDDEN, _LAYERS, _HEADS, _POSITIONS = 64, 2, 4, 512
 
 
 def make(kind: str, folder: Path) -> dict[str, Any]:
@@ -40,7 +40,8 @@ def make(kind: str, folder: Path) -> dict[str, Any]:
     model.save_pretrained(folder)
     return {
         "source": f"made:{kind}", "version": VERSION, "model_type": config.model_type,
-        "encoder_decoder": kind == "tiny-bart",
+        "encoder_decoder": kind == "tiny-bart", "positions": _POSITIONS,
+        **({"decoder_positions": _POSITIONS} if kind == "tiny-bart" else {}),
     }  # fmt: skip
 
 
@@ -51,9 +52,10 @@ def _config(kind: str, vocabulary: int) -> PretrainedConfig:
         return transformers.BertConfig(
             vocab_size=vocabulary, hidden_size=_HIDDEN, num_hidden_layers=_LAYERS,
             num_attention_heads=_HEADS, intermediate_size=2 * _HIDDEN, pad_token_id=0,
+            max_position_embeddings=_POSITIONS,
         )  # fmt: skip
     return transformers.BartConfig(
-        vocab_size=vocabulary, d_model=_HIDDEN, max_position_embeddings=512,
+        vocab_size=vocabulary, d_model=_HIDDEN, max_position_embeddings=_POSITIONS,
         encoder_layers=_LAYERS, decoder_layers=_LAYERS, encoder_ffn_dim=2 * _HIDDEN,
         decoder_ffn_dim=2 * _HIDDEN, encoder_attention_heads=_HEADS, decoder_attention_heads=_HEADS,
         pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3,

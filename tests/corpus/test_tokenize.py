@@ -345,8 +345,29 @@ def test_more_rows_than_a_batch_keep_their_order(model, tmp_path):
     assert [row["label"] for row in token_rows] == [i % 2 for i in range(9000)]
 
 
-@pytest.mark.parametrize("spec", [{"max_length": 513}, {"max_target_length": 600}])
-def test_a_length_that_the_model_has_no_positions_for_is_refused(bench, tmp_path, spec):
-    with pytest.raises(BadConfig, match=r"512 positions.*max_length"):
-        tokenize(catalogue.get("sst2"), bench.shards("sst2").path, bench.base("tiny-bert").path,
-                 tmp_path, replace(SPEC, **spec))  # fmt: skip
+@pytest.mark.parametrize(
+    ("task", "base", "key"),
+    [("sst2", "tiny-bert", "max_length"), ("aeslc", "tiny-bart", "max_length"),
+     ("aeslc", "tiny-bart", "max_target_length")],
+)  # fmt: skip
+def test_a_length_that_the_model_has_no_positions_for_is_refused(bench, tmp_path, task, base, key):
+    made = bench.base(base)
+    with pytest.raises(BadConfig, match=rf"^{key} 513: .* 512 positions\. Lower model\.{key} in"):
+        tokenize(catalogue.get(task), bench.shards(task).path, made.path, tmp_path,
+                 replace(SPEC, **{key: 513}), made.facts)  # fmt: skip
+
+
+def test_a_decoder_may_have_fewer_positions_than_its_encoder(bench, tmp_path):
+    """LED: documents of 16,384 tokens, summaries of 1,024; what is understood goes to both."""
+    base, facts = bench.base("tiny-bart").path, {"positions": 512, "decoder_positions": 48}
+    args = {task: (catalogue.get(task), bench.shards(task).path) for task in ("aeslc", "sst2")}
+    tokenize(*args["aeslc"], base, tmp_path, replace(SPEC, max_target_length=48), facts)
+    with pytest.raises(BadConfig, match=r"^max_length .*the decoder has 48 positions"):
+        tokenize(*args["sst2"], base, tmp_path, SPEC, facts)
+
+
+def test_relative_positions_have_no_limit(bench, tmp_path):
+    made, facts = bench.base("tiny-bert"), {"positions": None}
+    (tmp_path / "tokens").mkdir()
+    tokenize(catalogue.get("sst2"), bench.shards("sst2").path, made.path, tmp_path / "tokens",
+             replace(SPEC, max_length=4000), facts)  # fmt: skip

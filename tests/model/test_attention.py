@@ -18,7 +18,10 @@ R3F = TrainingSection(regularizer="r3f", r3f_epsilon=0.05)
 
 @pytest.fixture(scope="module", params=PACKABLE)
 def folder(request, tmp_path_factory):
-    return passes.make(tmp_path_factory.mktemp(request.param) / request.param, request.param)
+    folder = tmp_path_factory.mktemp(request.param) / request.param
+    # ModernBERT: the first and the fourth layer see all, the others three tokens on either side.
+    windows = {"local_attention": 6, "num_hidden_layers": 4} if "modern" in request.param else {}
+    return passes.make(folder, request.param, **windows)
 
 
 @pytest.fixture(scope="module")

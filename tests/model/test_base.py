@@ -238,3 +238,36 @@ def test_real_model(target):
     assert facts["source"] == "directory:all-MiniLM-L6-v2"
     assert hidden_size(target) == 384
     assert pieces(target, "two films")[1:-1] == ["two", "films"]
+
+
+@pytest.fixture
+def spoken(tiny, tmp_path) -> Path:
+    """A T5 whose only vocabulary is a SentencePiece model."""
+    import passes
+
+    folder = passes.make(tmp_path / "t5", "t5", vocab_size=160)
+    (folder / "spiece.model").write_bytes(b"")
+    return folder
+
+
+def test_a_sentencepiece_vocabulary_names_the_package_it_takes(spoken, target, monkeypatch):
+    monkeypatch.setattr("muppet_dag.model.base.find_spec", lambda name: None)
+    with pytest.raises(BadConfig, match=r"pip install 'muppet-dag\[sentencepiece\]'"):
+        fetch_base(str(spoken), target)
+
+
+def test_a_sentencepiece_vocabulary_becomes_a_tokenizer(spoken, target, tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece", reason="an extra")
+    from tokenizers import Tokenizer
+
+    lines = [f"film number {i} is good, bad or long: {i * i} minutes" for i in range(300)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=str(tmp_path / "spiece"), vocab_size=60,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    shutil.copy(tmp_path / "spiece.model", spoken)
+    fetch_base(str(spoken), target)
+    own = sentencepiece.SentencePieceProcessor(model_file=str(spoken / "spiece.model"))
+    made = Tokenizer.from_file(str(target / "tokenizer.json"))
+    for text in (lines[7], "a good  film", "bad: 81 minutes!"):
+        assert made.encode(text).ids == [*own.encode(text), own.eos_id()]
