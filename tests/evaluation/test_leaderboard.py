@@ -6,6 +6,7 @@ import math
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from muppet_dag.errors import BadConfig
@@ -99,9 +100,9 @@ def test_what_cannot_be_summed_up_is_refused():
 
 
 def test_write_leaves_four_files_that_agree(tmp_path):
-    summary = write(RECORDS, tmp_path / "new")
-    write(RECORDS, tmp_path / "new")  # again: replaces
-    folder = tmp_path / "new"
+    folder = tmp_path / "new" / "deep"
+    summary = write(RECORDS, folder)
+    write(RECORDS, folder)  # again: replaces
     assert sorted(p.name for p in folder.iterdir()) == [
         "leaderboard.duckdb", "leaderboard.parquet", "leaderboard.png", "scores.parquet",
     ]  # fmt: skip
@@ -127,6 +128,38 @@ def test_the_picture_has_the_same_bytes_each_time(tmp_path, recipes):
     first, second = (tmp_path / "one.png").read_bytes(), (tmp_path / "two.png").read_bytes()
     assert first == second and first.startswith(b"\x89PNG")
     assert b"Software" not in first and b"Date" not in first
+
+
+def test_the_picture_shows_every_mean_spread_and_gain(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: figures.append(self))
+    draw(summarise(scores(RECORDS)), tmp_path / "any.png")
+    (axis,) = figures[0].axes
+    assert axis.get_title(loc="left") == "muppet"
+    tasks = dict(
+        zip((t.get_text() for t in axis.get_yticklabels()), axis.get_yticks(), strict=True)
+    )
+    assert sorted(tasks, key=tasks.get) == ["boolq", "cola", "squad"]
+    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    shown = {
+        (task, float(dot.get_xdata()[0])): dot.get_markerfacecolor()
+        for dot in dots for task, y in tasks.items() if abs(dot.get_ydata()[0] - y) < 0.3
+    }  # fmt: skip
+    base = {place for place, colour in shown.items() if colour == "white"}
+    assert len(shown) == len(dots) == 5 and base == {("boolq", 80.0), ("cola", -5.0)}
+    assert shown.keys() - base == {("boolq", 75.0), ("cola", 20.0), ("squad", 60.0)}
+    bars = sorted(
+        tuple(map(float, path.vertices[:, 0])) for bar in axis.collections
+        for path in bar.get_paths() if len(path.vertices) == 2
+    )  # fmt: skip
+    spread = 10 / math.sqrt(2)
+    expected = [(-5 - spread, -5 + spread), (20 - 2 * spread, 20 + 2 * spread), (50, 70)]
+    assert bars == [pytest.approx(each) for each in expected]
+    low, high = axis.get_xlim()
+    assert low < -5 - spread and high > 80
+    texts = {text.get_text(): text.get_color() for text in axis.texts}
+    assert texts["−5.00"] == "#D55E00" and texts["+25.00"] == "#0072B2"  # a loss, a gain
+    assert texts.keys() >= {"+10.00", "mean, 2 tasks", "matthews", "classification", "mrc", "–"}
 
 
 def test_markdown_is_times_100_with_spreads():

@@ -101,6 +101,17 @@ def test_useful_tokens_by_the_second_are_counted_without_validation(bench, tmp_p
     assert line["time/aside_ms"] >= 500
 
 
+def test_the_share_of_a_known_peak_is_that_of_the_flops_done(bench, tmp_path):
+    trainer = Trainer(bench.job(tmp_path, "sst2", "squad"), ALONE)
+    trainer.engine.peak = 1e12
+    step = trainer.loader.read(0)
+    trainer.update(step)
+    line = trainer.progress.take()
+    flops = sum(trainer.engine.flops(b) for each in step.passes for _, b in each.slots)
+    seconds = (line["time/step_ms"] - line["time/aside_ms"]) / 1000
+    assert line["train/flops_utilisation"] == pytest.approx(flops / seconds / 1e12)
+
+
 # --- Tokens ---------------------------------------------------------------------------------------
 
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=6)
