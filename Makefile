@@ -40,15 +40,13 @@ test: $(VENV)/.ready
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
-# Results so far are in mutants.json: if it was stopped, it goes on from there. Delete it to start
-# afresh, also after changes that may let a fault through that was noticed before.
-SAMPLE ?= 200
-SEED ?= 1
-SECONDS_EACH ?= 120
+# Results so far are in mutants.json, and a run that was stopped goes on from there. AGAIN=--again
+# tries what no test noticed once more; delete the file to start afresh.
+mutants: SAMPLE ?= 200
+mutants: SEED ?= 1
 mutants: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutation]'
-	OMP_NUM_THREADS=1 nice $(BIN)/python tests/mutants.py --sample $(SAMPLE) --seed $(SEED) \
-		--seconds $(SECONDS_EACH)
+	OMP_NUM_THREADS=1 nice $(BIN)/python tests/mutants.py --sample $(SAMPLE) --seed $(SEED) $(AGAIN)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

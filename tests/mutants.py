@@ -142,7 +142,7 @@ def run(root: Path, tests: Sequence[str], seconds: float) -> str:
         if status is None:
             os.waitpid(pid, 0)
         out.seek(0)
-        failures = re.findall(r"^(?:FAILED|ERROR|E  .*Timeout) .+", out.read(), re.M)
+        failures = re.findall(r"^(?:FAILED tests|ERROR tests|E  .*Timeout).+", out.read(), re.M)
     return (failures or [f"exit {status}"])[0] if status else ""
 
 
@@ -163,23 +163,24 @@ def _child(root: Path, args: Sequence[str], out: int) -> None:
 
 
 def check(
-    root: Path, targets: Sequence[str], size: int, seed: int, seconds: float, report: Path
-) -> list[Mutant]:
+    root: Path, targets: Sequence[str], size: int, seed: int, seconds: float, report: Path,
+    again: bool = False,
+) -> list[Mutant]:  # fmt: skip
     """Run a sample of a project's mutants. The report is complete after each of them.
 
-    Of a report that is there, mutants that a test noticed are not run again.
+    What a report holds that is there is not run again; with ``again``, what no test noticed is.
     """
     old = [Mutant(**each) for each in json.loads(report.read_text())] if report.exists() else []
-    known = {(each.file, each.diff): each for each in old if each.outcome == "noticed"}
+    known = {(e.file, e.diff): e for e in old if e.outcome == "noticed" or not again}
     done: list[Mutant] = []
     with tempfile.TemporaryDirectory() as folder:
         copy = _copy(root, Path(folder, root.name))
         for file in sorted({str(Path(each).with_name("__init__.py")) for each in targets}):
-            if by := run(copy, tests_of(copy, file), seconds):
+            if not old and (by := run(copy, tests_of(copy, file), seconds)):
                 raise SystemExit(f"Without any mutant, a test fails: {by}")
         for mutant, text in itertools.islice(sample(copy, targets, seed), size):
-            again = known.get((mutant.file, mutant.diff))
-            done.append(again or _outcome(copy, mutant, text, seconds))
+            before = known.get((mutant.file, mutant.diff))
+            done.append(before or _outcome(copy, mutant, text, seconds))
             last = done[-1]
             print(
                 f"{len(done)}/{size}", last.outcome, f"{last.file}:{last.line}", last.by, flush=True
@@ -225,11 +226,13 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=200, help="how many mutants")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=120, help="for the tests of one mutant")
+    parser.add_argument("--again", action="store_true", help="run what no test noticed once more")
     parser.add_argument("--report", type=Path, default=ROOT / "mutants.json")
     args = parser.parse_args()
     for name in LOADED:
         importlib.import_module(name)
-    done = check(ROOT, TARGETS, args.sample, args.seed, args.seconds, args.report.resolve())
+    options = args.sample, args.seed, args.seconds, args.report.resolve(), args.again
+    done = check(ROOT, TARGETS, *options)
     for each in done:
         if each.outcome == "survived":
             print(f"\n{each.file}:{each.line}\n{each.diff}")
