@@ -21,14 +21,24 @@ SEED = 20210111
 #: Rows sketched at a time.
 SKETCH_ROWS = 8192
 
-_APART = r"[^\p{L}\p{M}\p{N}]+"
+#: Letters of scripts that put no blanks between words: each counts as a word.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+_SIGN = r"[^\p{L}\p{M}\p{N}\s]"
+#: White space other than the space itself.
+_BLANK = r"\t-\r\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\p{Zl}\p{Zp}\x{202f}\x{205f}\x{3000}"
+_BLANKS = rf"[ {_BLANK}]{{2,}}|[{_BLANK}]"
+#: Other styles of the same sign.
+_QUOTES = {"``": '"', "''": '"', "`": "'"}
+_STYLES = {"[‘’‚‛]": "'", "[“”„‟«»]": '"', "[‐‑‒–—―]": "-"}
+#: Tokens that are figures, signs that are figures beside one, and those that are between two.
+_FIGURE, _BESIDE, _BETWEEN = r"[\p{N}\p{S}#%&@]", r"^[-*/\\_(){}\[\]]$", r"^[.,:]$"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows, normalised: lower case, NFKC, words apart by one space.
+    """Some rows, normalised. ``whole`` is all that a model reads, with every sign.
 
-    ``rest`` is the query and the candidates, ``whole`` all that a model reads.
+    ``text``, ``query`` and ``rest`` (the query and the candidates) are without punctuation.
     """
 
     text: pa.Array
@@ -40,9 +50,9 @@ class Rows:
     def of(cls, batch: pa.RecordBatch) -> Rows:
         """Normalise the inputs of a batch in the unified schema; labels are not looked at."""
         choices = pc.binary_join(batch.column("choices"), " ")
-        text, query = (normalised(batch.column(name)) for name in ("text", "query"))
-        rest = _joined(query, normalised(choices))
-        return cls(text, query, rest, _joined(text, rest))
+        fields = [normalised(each) for each in (batch["text"], batch["query"], choices)]
+        text, query, candidates = map(unpunctuated, fields)
+        return cls(text, query, _joined(query, candidates), _joined(*fields))
 
 
 @dataclass(frozen=True)
@@ -72,22 +82,45 @@ class Lists:
         at = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return Lists(self.values[at], offsets)
 
+    def keep(self, flags: np.ndarray) -> Lists:
+        """The flagged values only."""
+        return Lists(self.values[flags], np.concatenate([[0], np.cumsum(self.count(flags))]))
+
+    def beside(self, other: Lists) -> Lists:
+        """Each row's values, and then those of the other."""
+        offsets = self.offsets + other.offsets
+        values = np.empty(offsets[-1], self.values.dtype)
+        for each, start in ((self, other.offsets[:-1]), (other, self.offsets[1:])):
+            values[np.arange(len(each.values)) + np.repeat(start, each.lengths)] = each.values
+        return Lists(values, offsets)
+
     def arrow(self) -> pa.LargeListArray:
         """The same as an Arrow column."""
         return pa.LargeListArray.from_arrays(pa.array(self.offsets), pa.array(self.values))
 
 
 def normalised(column: pa.Array) -> pa.Array:
-    """Lower case, Unicode NFKC, all that is no letter, mark or digit collapsed into one space.
+    """Texts as words and signs, all apart by one space: lower case, NFC, quotes and dashes of one
+    style. White space counts between two words only; every letter, digit and sign counts.
 
-    Marks around a word (WiC, WSC) are punctuation, so the same sentence with another word marked
-    counts as equal.
+    NFKC would not do: for it ``x²`` is ``x2``.
     """
     column = pc.fill_null(column, "")
+    alone = f"({_SIGN})"
     if not pc.all(pc.string_is_ascii(column)).as_py():
-        column = pc.utf8_normalize(column, "NFKC")
-    column = pc.replace_substring_regex(pc.utf8_lower(column), _APART, " ")
-    return pc.utf8_trim(column, " ")
+        column = pc.utf8_normalize(column, "NFC")
+        for style, sign in _STYLES.items():
+            column = pc.replace_substring_regex(column, style, sign)
+        alone = f"({_SIGN}|[{_UNSPACED}])"
+    for style, sign in _QUOTES.items():
+        column = pc.replace_substring(column, style, sign)
+    column = pc.replace_substring_regex(pc.utf8_lower(column), alone, r" \1 ")
+    return pc.utf8_trim(pc.replace_substring_regex(column, _BLANKS, " "), " ")
+
+
+def unpunctuated(texts: pa.Array) -> pa.Array:
+    """Normalised texts without punctuation: words and symbols."""
+    return pc.utf8_trim(pc.replace_substring_regex(texts, r"\p{P}(?: |$)", ""), " ")
 
 
 def word_counts(texts: pa.Array) -> np.ndarray:
@@ -97,27 +130,59 @@ def word_counts(texts: pa.Array) -> np.ndarray:
 
 
 def words(texts: pa.Array) -> Lists:
-    """The words of normalised texts, hashed."""
+    """The words and symbols of normalised texts, without punctuation, hashed."""
+    tokens, kinds = _tokens(texts)
+    return tokens.keep(~kinds.has(r"^\p{P}$"))
+
+
+def figures(texts: pa.Array) -> Lists:
+    """What tells two problems of the same wording apart: numbers and symbols, with the signs
+    beside and between them, each of them and each two in a row, hashed."""
+    tokens, kinds = _tokens(texts)
+    core = kinds.has(_FIGURE)
+    left, right = np.append(False, core[:-1]), np.append(core[1:], False)
+    beside, between = kinds.has(_BESIDE), kinds.has(_BETWEEN)
+    single = tokens.keep(core | beside & (left | right) | between & left & right)
+    return single.beside(shingles(single, 2))
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Tokens by their place in a dictionary, so that a pattern looks at each only once."""
+
+    dictionary: pa.Array
+    indices: np.ndarray
+
+    def has(self, pattern: str) -> np.ndarray:
+        """Which tokens match, shape (tokens,)."""
+        matches = pc.match_substring_regex(self.dictionary, pattern)
+        return matches.to_numpy(zero_copy_only=False)[self.indices]
+
+
+def _tokens(texts: pa.Array) -> tuple[Lists, _Kinds]:
+    """Words and signs of normalised texts, hashed, and what they are."""
     from rensa import RMinHash
 
     split = pc.split_pattern(pc.if_else(pc.equal(texts, ""), None, texts), " ")
     lengths = pc.fill_null(pc.list_value_length(split), 0).to_numpy(zero_copy_only=False)
     coded = split.flatten().dictionary_encode()
     (hashed,) = RMinHash.hash_token_sets([coded.dictionary.to_pylist()]) or [[]]
-    table = _mixed(np.array(hashed, np.uint64))
-    return Lists(table[coded.indices.to_numpy()], np.concatenate([[0], np.cumsum(lengths)]))
+    indices = coded.indices.to_numpy()
+    values = _mixed(np.array(hashed, np.uint64))[indices]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Lists(values, offsets), _Kinds(coded.dictionary, indices)
 
 
-def shingles(row_words: Lists) -> Lists:
-    """Runs of ``SHINGLE`` words, hashed; a shorter row has none."""
+def shingles(row_words: Lists, size: int = SHINGLE) -> Lists:
+    """Runs of ``size`` words, hashed; a shorter row has none."""
     values, lengths = row_words.values, row_words.lengths
     row = np.repeat(np.arange(len(lengths)), lengths)
-    end = max(0, len(values) - SHINGLE + 1)
+    end = max(0, len(values) - size + 1)
     hashed = values[:end].copy()
-    for ahead in range(1, SHINGLE):
+    for ahead in range(1, size):
         hashed = _mixed(hashed * np.uint64(0x9E3779B97F4A7C15) + values[ahead : ahead + end])
-    inside = row[:end] == row[SHINGLE - 1 :]
-    counts = np.maximum(lengths - SHINGLE + 1, 0)
+    inside = row[:end] == row[size - 1 :]
+    counts = np.maximum(lengths - size + 1, 0)
     return Lists(hashed[inside], np.concatenate([[0], np.cumsum(counts)]))
 
 
@@ -151,5 +216,8 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _joined(first: pa.Array, second: pa.Array) -> pa.Array:
-    return pc.utf8_trim(pc.binary_join_element_wise(first, second, " "), " ")
+def _joined(*fields: pa.Array) -> pa.Array:
+    joined = fields[0]
+    for field in fields[1:]:
+        joined = pc.utf8_trim(pc.binary_join_element_wise(joined, field, " "), " ")
+    return joined

@@ -109,7 +109,9 @@ class Near:
         # A long passage in common outweighs any question, so the rest is compared for itself; or
         # crosswise, for the same pair of sentences the other way round.
         rest = np.maximum(alike(left.rest, right.rest), alike(left.rest, right.text))
-        is_near = (similarity >= SIMILARITY) & (rest >= SIMILARITY)
+        # As prose in common outweighs any formula: another number makes another problem.
+        figures = alike(left.figures, right.figures)
+        is_near = np.minimum(np.minimum(similarity, rest), figures) >= SIMILARITY
         near_pairs = pa.Table.from_batches([pairs]).append_column(
             "similarity", pa.array(similarity)
         )
@@ -124,6 +126,7 @@ class _Sets:
         self.whole = fingerprint.shingles(fingerprint.words(rows.whole)).take(order)
         self.rest = fingerprint.words(rows.rest).take(order)
         self.text = fingerprint.words(rows.text).take(order)
+        self.figures = fingerprint.figures(rows.whole).take(order)
 
     @classmethod
     def read(

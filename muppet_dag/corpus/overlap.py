@@ -2,14 +2,19 @@
 
 Of each training row and evaluation split the strongest of four kinds is reported:
 
-- ``row``: all that a model reads is equal after normalisation (lower case, NFKC, punctuation and
-  white space collapsed): text, query and candidates.
-- ``near``: nearly equal. At least 0.7 of the three-word shingles are shared, and where there is a
-  query or candidates, 0.7 of their words.
+- ``row``: all that a model reads is equal: text, query and candidates. Case, white space beside a
+  sign and the style of quotes and dashes do not count; every letter, digit and other sign does, so
+  ``3 + 4`` is not ``3 - 4``, nor a sentence the same one with other punctuation or another word
+  marked (WiC, WSC).
+- ``near``: nearly equal. At least 0.7 of the three-word shingles are shared, punctuation left out,
+  where there is a query or candidates, 0.7 of their words, and 0.7 of the numbers and symbols:
+  with others, the same wording is another problem. In scripts without blanks a sign is a word.
 - ``query``: the same question or second sentence beside another text (SQuAD and QNLI), at least
   four words, also where one task keeps its question as the text (TREC). A question that any split
   asks of more than three texts ("which is true?") is no overlap.
 - ``text``: the same text of at least 13 words under another query (a shared passage or premise).
+
+The last two are of words and symbols: punctuation does not count.
 
 Labels and answers are not compared. Evaluation rows without a label are not in the shards, so a
 test split with hidden labels is not seen.
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
     import duckdb
 
 #: Raise when the same shards would give another report.
-VERSION = "1"
+VERSION = "2"
 FILE = "overlap.parquet"
 TRAIN = "train"
 #: Bytes of text that are handled at a time.

@@ -176,12 +176,20 @@ def select(recipe: Recipe) -> list[str]:
     return replace(recipe, tasks=replace(recipe.tasks, exclude=exclude)).select(catalogue.TASKS)
 
 
+#: Why a task that has tokens is not in a mixture.
+NOTHING_LEFT = (
+    "every training row is, exactly or nearly, a row of a validation or test split; see the "
+    "overlap report, or set mixture.decontaminate = false in the recipe"
+)
+
+
 def make_mixture(
     store: Store, recipe: Recipe, default_base: str, *, steps: int | None = None
 ) -> Artefact:
     """Draw the sampling index over all of the recipe's tasks that have tokens.
 
-    A task without training tokens (its dataset failed) is left out, and the manifest says so.
+    A task without training tokens (its dataset failed), or of which nothing is left, is left out;
+    the fact ``left_out`` maps it to the reason. MuppetError if that is so of every task.
     ``steps`` replaces the recipe's budget. BadConfig where that cannot be, or where weights and
     caps do not go with the tasks.
 
@@ -210,10 +218,16 @@ def make_mixture(
     def make(folder: Path, _key: str) -> Mapping[str, Any]:
         leaked = {name: overlap.leaked(report.path, name) if report else None for name in usable}
         sizes = {n: index.Sizes.read(t.path, without=leaked[n]) for n, t in usable.items()}
+        left_out = {name: "it has no training tokens" for name in selected if name not in usable}
+        left_out |= {name: NOTHING_LEFT for name, rows in sizes.items() if not len(rows)}
+        if usable and len(left_out) == len(selected):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise MuppetError(f"recipe {recipe.name!r}: no row is left to draw ({reasons})")
+        left_out |= dict.fromkeys(unusable, "its declaration cannot be used")
         facts = index.build(sizes, spec, recipe.seed, folder)
         return {
             **facts,
-            "left_out": [name for name in selected if name not in usable] + unusable,
+            "left_out": left_out,
             "decontaminated": {n: len(rows) for n, rows in leaked.items() if rows is not None},
         }
 

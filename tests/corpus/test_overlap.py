@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from muppet_dag.corpus import fingerprint, overlap, shards
+from muppet_dag.corpus.overlap import LEAKS
 from muppet_dag.corpus.schema import SCHEMA
 
 ENDS = ("l", "n", "rt", "sk", "m", "nd")
@@ -51,24 +56,117 @@ def find_overlaps(tmp_path: Path, folders: dict[str, Path]) -> list[tuple]:
     return [tuple(row.values())[:6] for row in rows]
 
 
-def test_equal_rows_are_found_within_and_across_tasks_whatever_case_and_punctuation(tmp_path):
-    one, two = sentence(1), sentence(2, words=5)
+def test_equal_rows_are_found_within_and_across_tasks_whatever_case_and_white_space(tmp_path):
+    one, two = sentence(1), f'"{sentence(2, words=5)}" - yes!'
     a = task(tmp_path / "a", train=[one, sentence(3), two], validation=[sentence(4)],
-             test=[f"  {one.upper()}!! "])  # fmt: skip
-    b = task(tmp_path / "b", train=[sentence(5)], validation=[two.replace(" ", " -- ")])
+             test=[f"  {one.upper()}\n"])  # fmt: skip
+    other = two.replace('"', " “ ", 1).replace('"', " ”").replace("-", "—").replace("!", " !")
+    b = task(tmp_path / "b", train=[sentence(5)], validation=[other.replace(" ", "\u00a0\t")])
     assert find_overlaps(tmp_path, {"a": a, "b": b}) == [
         ("a", 0, "row", "a", "test", 0),
         ("a", 2, "row", "b", "validation", 0),
     ]
 
 
+def test_rows_with_other_punctuation_are_near(tmp_path):
+    one, two = sentence(1), sentence(2, words=8)
+    a = task(tmp_path / "a", train=[f"- {one}!", f"( {two.replace(' ', ', ')} )"],
+             validation=[one, f"{two} ."])  # fmt: skip
+    assert [row[:3] for row in find_overlaps(tmp_path, {"a": a})] == [
+        ("a", 0, "near"), ("a", 1, "near"),
+    ]  # fmt: skip
+
+
 def test_unicode_forms_count_as_equal(tmp_path):
-    a = task(tmp_path / "a", train=["Cafe\u0301 ﬁne № 1", "“Straße”"],
-             validation=["CAFÉ — fine no 1", "strasse", "straße"])  # fmt: skip
+    a = task(tmp_path / "a", train=["Cafe\u0301 fine", "“Straße”"],
+             validation=["CAFÉ fine", "strasse", '"straße"'])  # fmt: skip
     assert find_overlaps(tmp_path, {"a": a}) == [
         ("a", 0, "row", "a", "validation", 0),
         ("a", 1, "row", "a", "validation", 2),
     ]
+
+
+STYLE = str.maketrans(dict.fromkeys("‘’‚‛`", "'") | dict.fromkeys("“”„‟«»", '"')
+                      | dict.fromkeys("‐‑‒–—―", "-"))  # fmt: skip
+FORMULAS = st.text("ab1234567890+-*/=<>^²%()[]{}.,:;!?'#&|~$€√≤ \n", max_size=12)
+
+
+def signs(text: str) -> str:
+    """What must be equal of equal rows: all but case, white space and the style of quotes."""
+    text = unicodedata.normalize("NFC", text).translate(STYLE).replace("''", '"')
+    return "".join(unicodedata.normalize("NFC", text.lower()).split())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.one_of(FORMULAS, st.text(max_size=8)), min_size=2, max_size=30))
+def test_rows_that_differ_in_any_letter_digit_or_sign_are_never_equal(texts):
+    normal = fingerprint.normalised(pa.array(texts)).to_pylist()
+    by_form: dict[str, set[str]] = {}
+    for text, form in zip(texts, normal, strict=True):
+        by_form.setdefault(form, set()).add(signs(text))
+    assert all(len(each) == 1 for each in by_form.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["a", "bc", "4", "+", "<", ".", "é"]), min_size=1, max_size=9))
+def test_white_space_counts_between_words_only(tokens):
+    loose = "\u2003 ".join(tokens)
+    tight = re.sub(r"(?<![\w]) | (?!\w)", "", " ".join(tokens))
+    assert fingerprint.normalised(pa.array([loose])) == fingerprint.normalised(pa.array([tight]))
+    assert fingerprint.normalised(pa.array(["a b"])) != fingerprint.normalised(pa.array(["ab"]))
+
+
+#: Short ones, and ones of enough words to be near each other but for their figures.
+PROBLEMS = (
+    "{}",
+    "Please work out the following and write down the result as a single whole number : {}",
+    "He says that {} is what he likes best of all the things he has ever come across in his life .",
+)
+SUMS = [f"{a} {sign} {b}" for a in range(3, 9) for sign in "+-*/<>" for b in range(1, 4)]
+NAMES = ["C", "C++", "C#", "x < y", "x >= y", "(3 + 4) * 2", "3 + (4 * 2)", "3.5", "3,5", "35",
+         "x² = 4", "x2 = 4", "5 %", "5 €", "$5", "5"]  # fmt: skip
+
+
+def halves(rows: list, bit: int) -> tuple[list, list]:
+    """Rows whose number lacks a bit, and those that have it."""
+    return tuple([each for i, each in enumerate(rows) if i >> bit & 1 == side] for side in (0, 1))
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_other_figures_are_other_rows(tmp_path, problem):
+    for bit in (0, 1):  # so that all neighbours are apart once
+        folder = tmp_path / str(bit)
+        train, held = halves([problem.format(each) for each in [*SUMS, *NAMES]], bit)
+        a = task(folder / "a", train=train, validation=held)
+        train, held = halves([("", problem, [each, "x"]) for each in SUMS], bit)
+        b = task(folder / "b", train=train, validation=held)
+        found = find_overlaps(folder, {"a": a, "b": b})
+        assert [row for row in found if row[2] in LEAKS] == []
+
+
+def test_the_same_sentence_with_another_word_marked_is_not_the_same_row(tmp_path):
+    marked = [" ".join(f"*{w}*" if i == at else w for i, w in enumerate(sentence(1).split()))
+              for at in (3, 9)]  # fmt: skip
+    a = task(tmp_path / "a", train=marked[:1], validation=marked[1:])
+    assert [row[2] for row in find_overlaps(tmp_path, {"a": a})] == ["near"]
+
+
+ALPHABETS = {
+    "chinese": "".join(map(chr, range(0x4E00, 0x5200))),
+    "japanese": "".join(map(chr, [*range(0x3042, 0x3094), *range(0x30A2, 0x30FA)])),
+    "thai": "".join(map(chr, range(0x0E01, 0x0E2F))),
+    "khmer": "".join(map(chr, range(0x1780, 0x17B3))),
+}
+
+
+@pytest.mark.parametrize("script", ALPHABETS)
+def test_near_duplicates_are_found_in_scripts_without_blanks(tmp_path, script):
+    draw = np.random.default_rng(7)
+    texts = ["".join(draw.choice(list(ALPHABETS[script]), 30)) for _ in range(50)]
+    held = [f"{text[:14]}X{text[15:]}。" for text in texts[:25]]
+    a = task(tmp_path / "a", train=texts, validation=held)
+    expected = [("a", i, "near", "a", "validation", i) for i in range(25)]
+    assert find_overlaps(tmp_path, {"a": a}) == expected
 
 
 def test_the_split_of_a_row_into_fields_does_not_count_and_candidates_do(tmp_path):

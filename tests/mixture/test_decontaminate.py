@@ -78,6 +78,27 @@ def test_flagged_rows_lose_all_their_windows_and_the_manifest_counts_them(store:
     assert ("overlap/all", report.version) in {each[1:3] for each in lineage(clean.path)}
 
 
+def leak(raw: Path, dataset: str) -> None:
+    """Make a task's validation split a copy of its training split."""
+    (train,), (validation,) = ((raw / dataset).rglob(f"{s}-*.parquet") for s in ("train", "valid*"))
+    pq.write_table(pq.read_table(train), validation)
+
+
+def test_a_task_of_which_nothing_is_left_is_named_with_the_reason(
+    store: Store, tmp_path: Path
+) -> None:
+    leak(tmp_path / "raw", "nyu-mll/glue/rte")
+    refresh(store, tmp_path / "raw", "rte")
+    pipeline.make_overlap(store)
+    facts = pipeline.make_mixture(store, RECIPE, "tiny-bert").facts
+    assert list(facts["left_out"]) == ["rte"]
+    assert "every training row is, exactly or nearly, a row of" in facts["left_out"]["rte"]
+    assert facts["rows_by_task"]["squad"] > 0
+    alone = replace(RECIPE, tasks=replace(RECIPE.tasks, include=("rte",)))
+    with pytest.raises(MuppetError, match=r"'clean': no row is left .*rte: every training row"):
+        pipeline.make_mixture(store, alone, "tiny-bert")
+
+
 def test_a_cap_counts_what_is_left(store: Store) -> None:
     pipeline.make_overlap(store)
     clean = pipeline.make_mixture(store, RECIPE, "tiny-bert")
@@ -131,7 +152,7 @@ def test_weights_go_with_the_tasks_of_the_recipe_even_if_one_has_no_tokens(store
         return replace(DIRTY, mixture=weights, tasks=replace(DIRTY.tasks, include=include))
 
     mixture = pipeline.make_mixture(store, weighed(*TASKS, "sst2"), "tiny-bert")
-    assert mixture.facts["left_out"] == ["sst2"]
+    assert mixture.facts["left_out"] == {"sst2": "it has no training tokens"}
     assert mixture.facts["shares"]["rte"] == pytest.approx(0.5, abs=0.1)
     with pytest.raises(BadConfig, match="does not name sst2"):
         pipeline.make_mixture(store, weighed(*TASKS), "tiny-bert")
