@@ -320,13 +320,12 @@ def _pairs(row: Mapping[str, Any]) -> Text:
 
 def _artefact(path: Path) -> Path:
     """The artefact itself, or the current one of the folder of its versions."""
+    from muppet_dag.manifest import pointed
+
     pointer = path / "current"
     if not pointer.is_file():
         return path
-    try:
-        return path / json.loads(pointer.read_text())["content_hash"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise MuppetError(f"{pointer}: not the pointer of an artefact") from error
+    return path / pointed(pointer)
 
 
 def _node(name: str, version: str, manifest: Manifest | None) -> Text:

@@ -55,9 +55,13 @@ class Manifest:
         if not path.is_file():
             raise MuppetError(f"{folder}: no {MANIFEST}, so this is not a finished artefact")
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise MuppetError(f"{path}: not the manifest of an artefact ({error})") from error
+        tables = (manifest.inputs, manifest.parameters, manifest.files, manifest.facts)
+        if not all(isinstance(table, dict) for table in tables):
+            raise MuppetError(f"{path}: not the manifest of an artefact")
+        return manifest
 
     def write(self, folder: Path) -> None:
         """Write ``folder/manifest.json`` durably."""
@@ -145,7 +149,7 @@ class Store:
         pointer = self.folder(name) / "current"
         if not pointer.is_file():
             return None
-        path = self.folder(name) / json.loads(pointer.read_text())["content_hash"]
+        path = self.folder(name) / pointed(pointer)
         return Artefact(path, Manifest.read(path))
 
     def require(self, name: str) -> Artefact:
@@ -181,7 +185,7 @@ class Store:
         pointer = folder / "made" / key
         if not pointer.is_file():
             return None
-        path = folder / json.loads(pointer.read_text())["content_hash"]
+        path = folder / pointed(pointer)
         if not (path / MANIFEST).is_file():
             return None
         manifest = Manifest.read(path)
@@ -213,6 +217,17 @@ class Store:
         (folder / "made").mkdir(exist_ok=True)
         write_atomic(folder / "made" / key, pointer)
         write_atomic(folder / "current", pointer)
+
+
+def pointed(pointer: Path) -> str:
+    """The version that a pointer names. MuppetError if it is no pointer."""
+    try:
+        version = json.loads(pointer.read_text(encoding="utf-8"))["content_hash"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise MuppetError(f"{pointer}: not the pointer of an artefact; delete it") from error
+    if not isinstance(version, str) or not re.fullmatch(r"[\w.\-]+", version):
+        raise MuppetError(f"{pointer}: not the pointer of an artefact; delete it")
+    return version
 
 
 def verify(folder: Path) -> Manifest:

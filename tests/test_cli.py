@@ -205,3 +205,25 @@ def test_help_is_quick_and_loads_nothing_heavy():
         taken.append(time.perf_counter() - start)
         assert done.stdout.strip() == "[]", done.stderr
     assert min(taken) < 2  # under 0.5 s on a quiet machine
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("manifest.json", b"{", "not the manifest"),
+        ("manifest.json", b"[]", "not the manifest"),
+        ("manifest.json", b'{"name": "a"}', "not the manifest"),
+        ("manifest.json", b"\xff\xfe", "not the manifest"),
+        ("manifest.json", b'{"name": "a/b", "content_hash": "1", "code_version": "1", '
+         b'"inputs": "x", "parameters": {}, "files": {}}', "not the manifest"),
+        ("current", b"oops", "not the pointer"),
+        ("current", b'{"content_hash": 3}', "not the pointer"),
+        ("current", b'{"content_hash": "../x"}', "not the pointer"),
+        ("file.txt", b"", "no manifest.json"),
+    ],
+)  # fmt: skip
+def test_lineage_of_what_is_no_artefact_is_one_line(run, tmp_path, name, content, message):
+    (tmp_path / "thing").mkdir()
+    (tmp_path / "thing" / name).write_bytes(content)
+    assert message in refused(run("lineage", tmp_path / "thing"))
+    assert "no manifest.json" in refused(run("lineage", tmp_path / "thing" / "nosuch"))
