@@ -23,7 +23,7 @@ def recipe(base: str) -> Recipe:
     """A recipe that names no tasks: only its base model and lengths count."""
     kind = "encoder-decoder" if base == "tiny-bart" else "encoder"
     model = ModelSection(base=base, architecture=kind, **LENGTHS)
-    return Recipe(name=f"test-{base}", model=model, mixture=SMALL)
+    return Recipe(name=f"test-{Path(base).name}", model=model, mixture=SMALL)
 
 
 @dataclass(frozen=True)

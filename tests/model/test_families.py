@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import passes
@@ -10,13 +12,17 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from muppet_dag.errors import BadConfig
+from muppet_dag.evaluation.predict import predict
 from muppet_dag.model import suitable
 from muppet_dag.model.base import fetch_base
 from muppet_dag.model.layout import Layout, Text
 from muppet_dag.model.multitask import MultiTaskModel, load, saved_heads
 from muppet_dag.recipes import TrainingSection
+from muppet_dag.training.__main__ import run
 from muppet_dag.training.flops import Flops
+from muppet_dag.training.group import Group
 
+ALONE = Group(0, 1, torch.device("cpu"))
 R3F = TrainingSection(regularizer="r3f", r3f_epsilon=0.05)
 #: By type of model: its positions, of 64 (encoder and decoder).
 ENCODERS = {
@@ -263,3 +269,26 @@ def test_without_dropout_training_draws_nothing(folders, kind):
         both = [model.logits("three", passes.slot(2, 1)) for _ in range(2)]
         drawn[dropout] = not torch.equal(*both)
     assert drawn == {0.0: False, 0.3: kind != "modernbert"}  # published without any
+
+
+@pytest.mark.parametrize(("kind", "packing"), [("modernbert", "on"), ("deberta-v2", "off"),
+                                               ("t5", "auto")])  # fmt: skip
+def test_from_a_folder_to_predictions(bench, tmp_path, kind, packing):
+    """Base model, tokens, training, the saved model's predictions, as the DAG does it."""
+    words = bench.base("tiny-bert").path / "tokenizer.json"
+    size = Tokenizer.from_file(str(words)).get_vocab_size()
+    sizes = {"vocab_size": size, "max_position_embeddings": 128, "local_attention": 16}
+    own = {name: sizes[name] for name in sizes if hasattr(passes.tiny_config(kind), name)}
+    folder = passes.make(tmp_path / kind, kind, **SETTINGS.get(kind, {}) | own)
+    shutil.copy(words, folder)
+    names = ("sst2", "squad", "commonsense_qa", *(("aeslc",) if kind == "t5" else ()))
+    job = bench.job(tmp_path / "run", *names, base=str(folder), packing=packing, validate_every=5)
+    run(job, ALONE)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert any("validation/mean" in json.loads(line) for line in lines)
+    saved = tmp_path / "run" / "model"
+    model = load(saved, saved_heads(saved), packed=packing == "on")
+    assert model.packed == (packing == "on")
+    for task in job.tasks:
+        made = predict(model, task, "validation", rows=5, device=ALONE.device, tokenizer=saved)
+        assert len(made.predicted) == len(made.gold) == 5
