@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import passes
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from workbench import SMALL
 
 from muppet_dag.errors import BadConfig
 from muppet_dag.evaluation.predict import predict
@@ -73,13 +75,23 @@ def text_of(inputs) -> Text:
 
 
 #: What people name; the others take their turn in the slow suite.
-FIRST = ("modernbert", "deberta-v2", "mpnet", "longformer", "xlm-roberta-xl", "data2vec-text",
-         "t5", "mt5", "pegasus", "mbart", "prophetnet")  # fmt: skip
+FIRST = ("modernbert", "deberta-v2", "longformer", "t5", "pegasus", "mbart", "prophetnet")
 
 
 def slow_but_first(kinds) -> list:
     marks = {kind: [] if kind in FIRST else [pytest.mark.slow] for kind in kinds}
     return [pytest.param(kind, marks=marks[kind]) for kind in kinds]
+
+
+@pytest.mark.parametrize("kind", [*ENCODERS, *DECODERS])
+def test_positions_are_counted_in_a_models_own_tables(kind):
+    import transformers
+
+    config = passes.tiny_config(kind, **SETTINGS.get(kind, {}))
+    with torch.device("meta"):
+        facts = suitable.positions(transformers.AutoModel.from_config(config))
+    limits = (facts["positions"], facts.get("decoder_positions"))
+    assert limits == (DECODERS[kind] if kind in DECODERS else (ENCODERS[kind], None))
 
 
 @pytest.mark.parametrize("kind", slow_but_first([*ENCODERS, *DECODERS]))
@@ -282,7 +294,8 @@ def test_from_a_folder_to_predictions(bench, tmp_path, kind, packing):
     folder = passes.make(tmp_path / kind, kind, **SETTINGS.get(kind, {}) | own)
     shutil.copy(words, folder)
     names = ("sst2", "squad", "commonsense_qa", *(("aeslc",) if kind == "t5" else ()))
-    job = bench.job(tmp_path / "run", *names, base=str(folder), packing=packing, validate_every=5)
+    job = bench.job(tmp_path / "run", *names, base=str(folder), packing=packing, validate_every=3,
+                    mixture=replace(SMALL, steps=3))  # fmt: skip
     run(job, ALONE)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert any("validation/mean" in json.loads(line) for line in lines)
