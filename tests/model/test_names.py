@@ -84,7 +84,7 @@ def job(bench: Workbench, output: Path, names: tuple[str, ...], **training) -> J
     return replace(made, tasks=tasks)
 
 
-def test_a_run_of_any_names_trains_validates_and_resumes(bench, tmp_path, monkeypatch, settings):
+def test_a_run_of_any_names_trains_validates_and_resumes(bench, tmp_path, monkeypatch):
     names = ("type", "train", "training", "keys", "items", "half", "__", "0")
     settings = {"checkpoint_every": 1, "validate_every": 2, "regularizer": "r4f", "ema": 0.9}
     run(job(bench, tmp_path / "whole", names, **settings), ALONE)
