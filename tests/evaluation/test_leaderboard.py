@@ -179,3 +179,8 @@ def test_the_terminal_shows_every_task_in_80_columns():
     shown = console.file.getvalue()
     assert "−5.00 ± 7.07" in shown and "+25.00" in shown and "squad" in shown
     assert max(map(len, shown.splitlines())) <= 80
+    tasks = [line for line in shown.splitlines() if "boolq" in line or "squad" in line]
+    assert [line.index(word) for line, word in zip(tasks, ("accuracy", "f1"), strict=True)] == [
+        shown.splitlines()[2].index("metric")
+    ] * 2  # words stand to the left, numbers to the right
+    assert len({line.rindex(digit) for line, digit in zip(tasks, "07", strict=True)}) == 1

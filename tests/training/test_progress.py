@@ -22,7 +22,7 @@ from muppet_dag.training.__main__ import run
 from muppet_dag.training.engine import Engine
 from muppet_dag.training.flops import Flops, peak_of
 from muppet_dag.training.group import Group
-from muppet_dag.training.progress import PHASES, Clock, computed_tokens
+from muppet_dag.training.progress import PHASES, Clock, Progress, computed_tokens
 from muppet_dag.training.trainer import Trainer
 
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -154,6 +154,17 @@ def test_a_log_window_that_a_kill_cut_in_two_is_reported_whole(bench, tmp_path):
     )
     assert [line["step"] for line in through if "train/loss" in line] == [3, 7, 9]
     assert through == killed
+
+
+def test_what_was_summed_up_outlives_a_kill(bench, tmp_path):
+    trainer = Trainer(bench.job(tmp_path, "sst2", "squad"), ALONE)
+    assert trainer.progress.state()["norm"] is None
+    trainer.update(trainer.loader.read(0))
+    state = json.loads(json.dumps(trainer.progress.state()))
+    assert state["norm"] > 0 and state["tokens"] > 0
+    later = Progress(trainer.engine, ALONE)
+    later.restore(state)
+    assert json.loads(json.dumps(later.state())) == state
 
 
 # --- FLOPs ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from gang import gang
 from rehearsal import rehearse
 from safetensors.torch import load_file
 
+from muppet_dag.training import sharding
 from muppet_dag.training.group import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -89,3 +90,12 @@ def test_the_plans_differ_and_learn(rehearsed):
     assert len({tuple(losses) for losses in losses_by_plan.values()}) == len(PLANS)
     for losses in losses_by_plan.values():
         assert sum(losses[-4:]) < sum(losses[:4])
+
+
+def test_a_full_state_is_a_copy_that_training_does_not_change():
+    model = torch.nn.Linear(2, 2)
+    state = sharding.full_state(model)
+    before = {name: value.clone() for name, value in state.items()}
+    with torch.no_grad():
+        model.weight += 1
+    assert all(torch.equal(state[name], before[name]) for name in ("weight", "bias"))

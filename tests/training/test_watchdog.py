@@ -59,3 +59,4 @@ def test_who_is_behind():
     )
     assert "Behind: rank 0, 2 of 3" in explain(0, {0: absent, 1: came, 2: absent}, 9)
     assert "Behind: rank 0 of 2" in explain(1, {0: came, 1: ahead}, 9)  # in another sum
+    assert "Behind: rank 1 of 2. This process ends" in explain(0, {0: Place(5), 1: absent}, 9)
