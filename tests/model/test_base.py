@@ -178,6 +178,26 @@ def test_broken_weights_are_named(tiny, target):
         fetch_base(str(tiny), target)
 
 
+def test_weights_in_several_files_are_taken_whole(tiny, target):
+    from transformers import BertModel
+
+    model = BertModel.from_pretrained(tiny)
+    (tiny / "model.safetensors").unlink()
+    model.save_pretrained(tiny, max_shard_size="4KB")
+    parts = {path.name for path in tiny.glob("model-*.safetensors")}
+    assert len(parts) > 1
+    fetch_base(str(tiny), target)
+    assert parts | {"model.safetensors.index.json"} <= set(os.listdir(target))
+    assert hidden_size(target) == 16
+
+
+def test_a_broken_list_of_weight_files_is_named(tiny, target):
+    (tiny / "model.safetensors").unlink()
+    (tiny / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"model\.safetensors\.index\.json is missing or broken"):
+        fetch_base(str(tiny), target)
+
+
 def test_missing_shard_is_named(tiny, target):
     (tiny / "model.safetensors").unlink()
     index = {"weight_map": {"x": "model-00001-of-00001.safetensors"}}
