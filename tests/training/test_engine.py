@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from muppet_dag.errors import BadConfig
 from muppet_dag.mixture.loader import Loader
 from muppet_dag.training.engine import Engine
 from muppet_dag.training.group import Group
@@ -91,3 +92,23 @@ def test_slots_that_share_a_pass_have_the_losses_they_have_alone(make):
     assert together == pytest.approx(alone, rel=1e-5)
     backwards = [float(x) for x in engine.losses(0, slots[::-1])]
     assert backwards == pytest.approx(alone[::-1], rel=1e-5) and alone[0] != alone[1]
+
+
+@pytest.mark.parametrize(("kind", "world", "sharded"),
+                         [("fsdp", 1, False), ("fsdp", 2, True), ("none", 2, False)])  # fmt: skip
+def test_weights_are_spread_where_there_is_more_than_one_worker(
+    bench, tmp_path, monkeypatch, kind, world, sharded
+):
+    spread = []
+    monkeypatch.setattr("muppet_dag.training.sharding.shard", lambda *args: spread.append(args))
+    job = bench.job(tmp_path, "sst2", sharding=kind)
+    engine = Engine(job, Group(0, world, torch.device("cpu")))
+    assert engine.sharded == bool(spread) == sharded
+
+
+def test_a_model_that_cannot_be_packed_is_refused_where_that_is_asked_for(bench, tmp_path):
+    job = bench.job(tmp_path, "sst2", base="tiny-bart", packing="on")
+    with pytest.raises(BadConfig, match='packing is "on", and bart models cannot be packed'):
+        Engine(job, ALONE)
+    job = bench.job(tmp_path / "auto", "sst2", base="tiny-bart", packing="auto")
+    assert not Engine(job, ALONE).model.packed
