@@ -12,12 +12,12 @@ _TAG = "'</?[A-Za-z][^<>]*>'"
 
 
 def key_index(labels: str, key: str) -> str:
-    """Index of ``key`` among ``labels``; an empty key is unlabelled (-1), an unknown one -2.
+    """Index of ``key`` among ``labels``; a blank key is unlabelled (NULL), an unknown one -2.
 
     -2 lies outside every label range, so the normaliser reports the row instead of dropping it.
     """
     return (
-        f"CASE WHEN coalesce({key}, '') = '' THEN -1 "
+        f"CASE WHEN {blank(key)} THEN NULL "
         f"ELSE coalesce(nullif(list_position({labels}, {key}), 0) - 1, -2) END"
     )
 
