@@ -90,19 +90,23 @@ def _parsed(sql: str) -> Node:
 
 
 def _only(query: str) -> Node:
-    (text,) = _parser().execute("SELECT json_serialize_sql(?)", [query]).fetchone()
-    tree = json.loads(text)
+    """The expression of a query that has nothing but one."""
+    tree, expected = _tree(query), _tree("SELECT 1")
     if tree["error"]:
         raise NotOneExpression(tree["error_message"])
-    select = tree["statements"][0]["node"]
-    whole = (len(tree["statements"]), select["type"], len(select.get("select_list", [])))
-    if whole != (1, "SELECT_NODE", 1) or select["from_table"]["type"] != "EMPTY":
+    expressions, _ = (each["statements"][0]["node"].pop("select_list", []) for each in (
+        tree, expected))  # fmt: skip
+    if tree != expected or len(expressions) != 1:
         raise NotOneExpression("more than one expression")
-    return select["select_list"][0]
+    return expressions[0]
+
+
+def _tree(query: str) -> Node:
+    return json.loads(_parser().execute("SELECT json_serialize_sql(?)", [query]).fetchone()[0])
 
 
 def _written(node: Node) -> str:
-    tree = json.loads(_parser().execute("SELECT json_serialize_sql('SELECT 1')").fetchone()[0])
+    tree = _tree("SELECT 1")
     tree["statements"][0]["node"]["select_list"] = [node]
     (sql,) = _parser().execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchone()
     return sql.removeprefix("SELECT ")

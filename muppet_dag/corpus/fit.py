@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muppet_dag.catalogue import Task
+from muppet_dag.corpus.explain import first_line
 from muppet_dag.corpus.readers import RAW, Raw
 from muppet_dag.errors import BadData
 
@@ -18,6 +19,9 @@ _WHOLE = (
     "utinyint", "usmallint", "uinteger", "ubigint", "uhugeint",
 )  # fmt: skip
 _NUMBERS = (*_WHOLE, "float", "double", "decimal")
+
+#: What DuckDB says of expressions that would make other rows of the rows.
+_NOT_ONE_ROW = ("clause cannot contain", "UNNEST not supported", "STAR expression")
 
 #: A list of texts in JSON: what it must be, and what it then is. Whole numbers are texts as well.
 _LIST = (
@@ -51,6 +55,8 @@ def fitted(raw: Raw, task: Task, role: str) -> Fitted:
     for what is no text, and for columns that the files do not hold in one way.
     """
     columns, cells = {}, {}
+    for reason, sql in task.drop.items():
+        _type(raw, task, role, f"drop[{reason!r}]", sql)
     for name, sql in task.columns.items():
         kind = _type(raw, task, role, name, sql)
         columns[name] = sql
@@ -82,21 +88,35 @@ def broken_cell(raw: Raw, fit: Fitted, role: str) -> BadData | None:
     return None
 
 
-def _type(raw: Raw, task: Task, role: str, name: str, sql: str) -> DuckDBPyType:
-    """The type of an expression. BadData if it reads a column that the files hold in several
-    ways; DuckDB's error if it fits the raw columns in no way."""
+def _type(raw: Raw, task: Task, role: str, key: str, sql: str) -> DuckDBPyType:
+    """The type of an expression. BadData if it is more than an expression over one row, or reads
+    what it may not; DuckDB's error if it fits the raw columns in no way."""
     import duckdb
 
+    def refused(problem: str, expected: str) -> BadData:
+        return BadData(
+            f"{key} = {sql!r} {problem}", task=task.name, split=role, column=key, expected=expected
+        )
+
     try:
-        return raw.con.sql(f"SELECT ({sql}\n) AS value FROM {RAW}").types[0]
-    except duckdb.Error:
+        # There is no place here for what makes one row of several, or several of one.
+        raw.con.sql(f"SELECT 1 FROM {RAW} WHERE ({sql}\n) IS NOT NULL")
+        (kind,) = raw.con.sql(f"SELECT ({sql}\n) AS value FROM {RAW}").types
+        return kind
+    except ValueError as error:
+        raise refused("gives several columns", "one SQL expression") from error
+    except duckdb.PermissionException as error:
+        problem = f"reads what lies outside of the raw rows ({first_line(error)})"
+        raise refused(problem, "an expression over the raw columns") from error
+    except duckdb.Error as error:
+        if any(text in str(error) for text in _NOT_ONE_ROW):
+            problem = f"is no expression over one row ({first_line(error)})"
+            raise refused(problem, "an expression that gives one value for each row") from error
         for column, reason in raw.unusable.items():
             if column.lower() in sql.lower():
-                raise BadData(
-                    f"{sql!r} reads column {column!r}, which {reason}",
-                    task=task.name, split=role, column=name,
-                    expected="columns of one name and one type over all rows",
-                ) from None  # fmt: skip
+                problem = f"reads column {column!r}, which {reason}"
+                expected = "columns of one name and one type over all rows"
+                raise refused(problem, expected) from error
         raise
 
 
