@@ -171,14 +171,18 @@ def _take(cached: Path, target: Path, listed: RepoSibling, where: str) -> None:
 
 
 def _check_config(directory: Path, where: str) -> dict[str, str | bool]:
-    """Read the configuration; refuse what transformers can only load by running its code."""
+    """Read the configuration; refuse what transformers can only load by running its code, and
+    what training cannot start from."""
     from transformers import CONFIG_MAPPING, AutoConfig
+
+    from muppet_dag.model import suitable
 
     try:
         content = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         kind = content.get("model_type")
         if kind in CONFIG_MAPPING:
             config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+            suitable.check_kind(config, where)
             return {"model_type": kind, "encoder_decoder": bool(config.is_encoder_decoder)}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise SourceError(f"{where}: {CONFIG} cannot be read ({error})") from error

@@ -7,6 +7,7 @@ nothing of the rest of its text, padding that is read, embeddings that noise can
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,12 @@ _SAME = 1e-3
 
 
 def check(folder: Path, where: str) -> dict[str, int | None]:
-    """Refuse a model that cannot be trained from (BadConfig); returns what ``positions`` does."""
-    from transformers import AutoConfig
+    """Refuse a model of a fit kind that cannot be trained from; returns what ``positions`` does.
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    _check_kind(config, where)
+    BadConfig: nothing can be passed through it, or not what was passed through comes out.
+    MuppetError: weights are missing.
+    """
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     try:
         backbone = load_backbone(folder, generates=False, dropout=0.0, packed=False).eval()
         _check_vocabulary(backbone, folder, where)
@@ -42,7 +44,7 @@ def check(folder: Path, where: str) -> dict[str, int | None]:
         raise
     except Exception as error:  # whatever a model of a kind that nobody tried may raise
         raise BadConfig(
-            f"{where}: {config.model_type} models do not work here, a first text cannot be passed "
+            f"{where}: {kind} models do not work here, a first text cannot be passed "
             f"through ({type(error).__name__}: {error}). {_CHOOSE}"
         ) from error
     return positions(backbone)
@@ -73,8 +75,9 @@ def _positions(module: nn.Module, config: PretrainedConfig) -> int | None:
     return min([*tables, *([named] if named else [])], default=None)
 
 
-def _check_kind(config: PretrainedConfig, where: str) -> None:
-    """Encoders of text, and encoder-decoders that write text, as ``transformers`` sorts them."""
+def check_kind(config: PretrainedConfig, where: str) -> None:
+    """Refuse all but encoders of text and encoder-decoders that write text (BadConfig), as
+    ``transformers`` sorts them. No weights are needed for it."""
     from transformers.models.auto import modeling_auto as auto
 
     kind, made = config.model_type, type(config)

@@ -236,11 +236,12 @@ def test_models_of_pictures_and_sound_are_refused(tmp_path, kind):
 
 
 def refused(folder: Path, kind: str, text: str, **settings) -> None:
-    """By the configuration alone: no weights are there."""
-    passes.tiny_config(kind, **settings).save_pretrained(folder)
+    """By the configuration alone, before weights are fetched: there are none."""
+    passes.tiny_config(kind, **settings).save_pretrained(folder / "model")
+    (folder / "target").mkdir()
     with pytest.raises(BadConfig, match=text) as caught:
-        suitable.check(folder, "hub:maker/model")
-    assert "hub:maker/model" in str(caught.value)
+        fetch_base(str(folder / "model"), folder / "target")
+    assert str(caught.value).startswith("directory:model: ")
 
 
 def test_padding_that_is_read_is_refused(folders):
