@@ -54,8 +54,9 @@ def explained(
 def unreadable(task: Task, role: str, message: str) -> BadData:
     """A raw file that DuckDB or Arrow cannot read."""
     if isinstance(task.dataset, Files):
-        expected = "Parquet, or UTF-8 text with one kind of line end"
-        fix = f"See {task.dataset.config}."
+        expected = "Parquet, or CSV, TSV or JSON lines in UTF-8"
+        paths = list(dict.fromkeys(task.dataset.paths.values()))
+        fix = None if any(path in message for path in paths) else f"See {', '.join(paths)}."
     else:
         expected = "complete parquet files"
         fix = "Delete the damaged file so that it is fetched again."
@@ -96,7 +97,7 @@ def _unfit(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Itera
             con.execute(f"SELECT *, {_run(task, key, sql)} FROM {raw} LIMIT 0")
         except (duckdb.Error, NotOneExpression) as error:
             yield BadData(
-                f"{_said(key, sql)} does not fit the raw columns: one is missing or has changed, "
+                f"{shown(key, sql)} does not fit the raw columns: one is missing or has changed, "
                 f"or the expression is wrong ({first_line(error)})",
                 task=task.name, split=role, column=key,
                 expected="a DuckDB expression over the raw columns",
@@ -132,7 +133,7 @@ def _failing(con, task: Task, role: str, paths: Sequence[Path], raw: str) -> Ite
                 "floor() inside the cast."
             )  # fmt: skip
             yield BadData(
-                f"{_said(key, sql)} fails{_values(con, sql, raw, row)} ({message})",
+                f"{shown(key, sql)} fails{_values(con, sql, raw, row)} ({message})",
                 task=task.name, split=role, column=key, row=row,
                 expected="a DuckDB expression that holds for every row",
                 fix=f"Change {key}=, or guard it: TRY_CAST gives NULL where a value does not fit."
@@ -202,7 +203,8 @@ def _columns_now(task: Task, paths: Sequence[Path], there: Sequence[tuple[str, s
     return hint
 
 
-def _said(key: str, sql: str) -> str:
+def shown(key: str, sql: str) -> str:
+    """A key of an entry with its expression, as messages name them."""
     return f"{key} = {_cut(quote(' '.join(sql.split())))}"
 
 

@@ -36,8 +36,14 @@ _WHOLE = {
 }  # fmt: skip
 
 
+#: Table functions over what a row holds.
+_ROW_TABLES = {"unnest", "range", "generate_series", "json_each", "json_tree"}
+#: What the clock says, written without brackets.
+_CLOCKS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+
+
 class NotOneExpression(Exception):
-    """The text is no SQL expression, or more than one."""
+    """The text is no SQL expression over one row, or more than one."""
 
 
 def typed(task: Task, name: str) -> str:
@@ -86,7 +92,31 @@ def _parsed(sql: str) -> Node:
     It is one with brackets around it and without: ``a) AS b, (c`` is none, nor is an empty text.
     """
     _only(f"SELECT {sql}\n")
-    return _only(f"SELECT ({sql}\n)")
+    node = _only(f"SELECT ({sql}\n)")
+    _require_one_row(node)
+    return node
+
+
+def _require_one_row(node: Node) -> None:
+    """Raise NotOneExpression where a value is not that of the row alone: the same rows must give
+    the same shards, and no entry may look around on the machine."""
+    for each in _nodes(node):
+        table = each.get("table_name") or each.get("function", {}).get("function_name", "")
+        if each.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") and table not in _ROW_TABLES:
+            raise NotOneExpression(f"it reads the table {table!r}, not the row alone")
+        name, path = each.get("function_name"), each.get("column_names") or []
+        if (name and name in _changing()) or (len(path) == 1 and path[0].lower() in _CLOCKS):
+            raise NotOneExpression(f"{name or path[0]} may give another value each time")
+
+
+@lru_cache(maxsize=1)
+def _changing() -> frozenset[str]:
+    """Functions whose value depends on more than their arguments: the time, chance, settings."""
+    names = _parser().execute(
+        "SELECT DISTINCT function_name FROM duckdb_functions() "
+        "WHERE stability <> 'CONSISTENT' AND function_name <> 'error'"
+    )
+    return frozenset(name for (name,) in names.fetchall()) | {"ago", *_CLOCKS}
 
 
 def _only(query: str) -> Node:

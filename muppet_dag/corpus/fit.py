@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from muppet_dag.catalogue import Task
-from muppet_dag.corpus.explain import first_line
+from muppet_dag.corpus.explain import first_line, shown
 from muppet_dag.corpus.readers import RAW, Raw
 from muppet_dag.errors import BadData
 
@@ -95,7 +95,11 @@ def _type(raw: Raw, task: Task, role: str, key: str, sql: str) -> DuckDBPyType:
 
     def refused(problem: str, expected: str) -> BadData:
         return BadData(
-            f"{key} = {sql!r} {problem}", task=task.name, split=role, column=key, expected=expected
+            f"{shown(key, sql)} {problem}",
+            task=task.name,
+            split=role,
+            column=key,
+            expected=expected,
         )
 
     try:
@@ -159,7 +163,7 @@ def _no_text(task: Task, role: str, name: str, sql: str, kind: DuckDBPyType) -> 
         "answers": "a list of {'text': text, 'start': number}, or such a list in JSON",
     }.get(name, "text or whole numbers")
     return BadData(
-        f"{name} = {sql!r} gives {kind}", task=task.name, split=role, column=name,
+        f"{shown(name, sql)} gives {kind}", task=task.name, split=role, column=name,
         expected=expected, fix=_advice(name, sql, kind),
     )  # fmt: skip
 

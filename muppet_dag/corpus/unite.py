@@ -92,8 +92,8 @@ def _common(con: duckdb.DuckDBPyConnection, files: Sequence[Parquet], name: str)
     for each in files:
         count = sum(other.lower() == folded for other, _, _ in each.columns)
         if count != 1:
-            problem = f"{count} columns of this name" if count else "no such column"
-            raise ValueError(f"{each.named.name} has {problem}")
+            problem = f"stands {count} times in" if count else "is missing in"
+            raise ValueError(f"{problem} {each.named.name}")
     kind, first = files[0].types[folded], files[0]
     for each in files[1:]:
         wider = _wider(kind, each.types[folded])

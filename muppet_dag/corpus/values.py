@@ -67,8 +67,9 @@ def check_values(task: Task, role: str, batch: pa.RecordBatch, numbers: pa.Array
     bad = pc.index(problems.is_valid(), True).as_py()
     problem, row_id = problems[bad].as_py(), batch.column("id")[bad].as_py()
     broken = rule(task, problem["kind"])
+    place = "" if row_id is None else f" of the row with id {row_id!r}"
     raise BadData(
-        f"value {problem['value']!r} of the row with id {row_id!r}",
+        f"value {problem['value']!r}{place}",
         task=task.name, split=role, column=broken.column, row=numbers[bad].as_py(),
         expected=broken.expected, fix=broken.fix,
     )  # fmt: skip
