@@ -261,7 +261,7 @@ def _files(task: Task, role: str, files: Mapping[str, list[Path]]) -> list[Path]
 def _raw(task: Task, paths: Sequence[Path], count: int) -> list[dict[str, Any]]:
     import duckdb
 
-    from muppet_dag.corpus.readers import RAW, opened
+    from muppet_dag.corpus.raw.readers import RAW, opened
     from muppet_dag.corpus.stream import quote_sign
 
     try:

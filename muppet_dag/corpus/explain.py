@@ -13,7 +13,7 @@ from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus.database import MEMORY, quote
 from muppet_dag.corpus.expressions import NotOneExpression, columns, enclosed, typed
-from muppet_dag.corpus.readers import RAW
+from muppet_dag.corpus.raw.readers import RAW
 from muppet_dag.errors import BadData, MuppetError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus.explain import first_line, shown
-from muppet_dag.corpus.readers import RAW, Raw
+from muppet_dag.corpus.raw.readers import RAW, Raw
 from muppet_dag.errors import BadData
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from muppet_dag.catalogue.task import UNIT_RANGE
 from muppet_dag.corpus import labels
 from muppet_dag.corpus.database import quote
 from muppet_dag.corpus.expressions import enclosed, typed
-from muppet_dag.corpus.readers import RAW
+from muppet_dag.corpus.raw.readers import RAW
 from muppet_dag.corpus.schema import SQL_TYPES
 
 #: Seed of the hash that carves validation rows out of a training split.

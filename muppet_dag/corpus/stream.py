@@ -14,7 +14,7 @@ from muppet_dag.corpus.explain import explained, unreadable
 from muppet_dag.corpus.expressions import NotOneExpression, require_expressions
 from muppet_dag.corpus.fit import broken_cell, fitted
 from muppet_dag.corpus.query import query
-from muppet_dag.corpus.readers import Raw, opened
+from muppet_dag.corpus.raw.readers import Raw, opened
 from muppet_dag.corpus.shards import BATCH_BYTES, rebatch
 from muppet_dag.errors import BadData, SourceError
 

@@ -23,8 +23,9 @@ from muppet_dag.catalogue.task import (
     mrc,
     summarization,
 )
-from muppet_dag.corpus import readers, shards
+from muppet_dag.corpus import shards
 from muppet_dag.corpus.normalize import normalize
+from muppet_dag.corpus.raw import readers
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.corpus.stream import stream
 from muppet_dag.errors import BadConfig, BadData, MuppetError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from muppet_dag.corpus.lines import LONGEST, Line, bounded, lines
+from muppet_dag.corpus.raw.lines import LONGEST, Line, bounded, lines
 from muppet_dag.errors import SourceError
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from muppet_dag.catalogue.task import CONVERTED, HubDataset
-from muppet_dag.corpus import card
+from muppet_dag.corpus.sources import card
 from muppet_dag.errors import SourceError
 
 _SHARD = r"(?:-(\d{5})-of-(\d{5})(?:-[0-9a-f]{16})?)?\.parquet"  # older pushes end in a fingerprint

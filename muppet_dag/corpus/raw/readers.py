@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from muppet_dag.corpus.database import database, identifier, lock
-from muppet_dag.corpus.delimited import delimited_batches
-from muppet_dag.corpus.jsonlines import json_batches
+from muppet_dag.corpus.raw.delimited import delimited_batches
+from muppet_dag.corpus.raw.jsonlines import json_batches
+from muppet_dag.corpus.raw.unite import Parquet, united
 from muppet_dag.corpus.shards import BATCH_ROWS
-from muppet_dag.corpus.unite import Parquet, united
 from muppet_dag.errors import SourceError
 
 if TYPE_CHECKING:

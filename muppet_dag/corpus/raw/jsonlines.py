@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from muppet_dag.corpus.lines import Line, bounded, lines
+from muppet_dag.corpus.raw.lines import Line, bounded, lines
 from muppet_dag.errors import SourceError
 
 #: A float holds every whole number up to this one exactly.

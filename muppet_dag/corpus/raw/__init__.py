@@ -1,0 +1,1 @@
+"""Raw files, read as they were written: Parquet, CSV, TSV and JSON lines."""
