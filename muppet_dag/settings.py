@@ -7,6 +7,7 @@ here raises BadConfig and nothing else.
 from __future__ import annotations
 
 import codecs
+import re
 import tempfile
 import tomllib
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 from muppet_dag.errors import BadConfig
 
 HOME = "~/.muppet-dag"
+#: What DuckDB may take for a task's rows, and the least that is enough for it to run.
+MEMORY, LEAST_MEMORY = "1GB", 10_000_000
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE | re.ASCII)
 
 
 def path(value: str | Path, name: str) -> Path:
@@ -65,6 +69,15 @@ def count(value: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise BadConfig(f"{name}={value!r}: expected a whole number, 1 or more")
     return int(text)
+
+
+def memory(value: str, name: str) -> str:
+    """An amount of memory as DuckDB takes it, ``4GB`` or ``512MiB``; 10MB or more."""
+    match = _MEMORY.fullmatch(value.strip())
+    unit = 1024 if match and match[3] else 1000
+    if not match or float(match[1]) * unit ** ("KMGT".index(match[2].upper()) + 1) < LEAST_MEMORY:
+        raise BadConfig(f"{name}={value!r}: expected an amount such as 4GB, 10MB or more")
+    return match[0]
 
 
 def tables(file: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from muppet_dag.hub import is_repository
 DEFAULT_MODEL = "FacebookAI/roberta-base"
 _VARIABLES = (
     "MUPPET_HOME", "MUPPET_SOURCE", "MUPPET_MODEL", "MUPPET_RECIPES", "MUPPET_TASKS",
-    "MUPPET_WORKERS",
+    "MUPPET_WORKERS", "MUPPET_MEMORY",
 )  # fmt: skip
 
 
@@ -44,6 +44,7 @@ class Settings:
         text = {name: value for name in _VARIABLES if (value := os.environ.get(name, "").strip())}
         recipes, tasks = text.get("MUPPET_RECIPES"), text.get("MUPPET_TASKS")
         source = text.get("MUPPET_SOURCE", "hub")
+        settings.memory(text.get("MUPPET_MEMORY", settings.MEMORY), "MUPPET_MEMORY")
         if source != "samples":
             sources.open_source(source)
         return cls(

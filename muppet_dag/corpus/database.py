@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from muppet_dag import settings
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -30,7 +32,8 @@ def database(memory: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
 
     with TemporaryDirectory(prefix="muppet-dag-") as spill:
         config = {
-            "memory_limit": memory or os.environ.get(MEMORY) or "1GB",
+            "memory_limit": memory
+            or settings.memory(os.environ.get(MEMORY) or settings.MEMORY, MEMORY),
             "threads": THREADS,
             "temp_directory": spill,
             "autoinstall_known_extensions": "false",

@@ -30,7 +30,8 @@ def normalize(
     """Write the shards of a task into ``folder``.
 
     ``files`` maps each raw split to its parquet files; a missing one is recorded under
-    ``missing`` (training rows are required, but for a held-out task). Returns the facts for the
+    ``missing`` (training rows are required, but for a held-out task), and so is a part by hash into
+    which no row falls, as happens with a handful of rows. Returns the facts for the
     manifest: per split the rows in, the rows out and the rows dropped by reason. Raises BadData.
     """
     facts: dict[str, Any] = {"family": task.family, "splits": {}, "missing": []}
@@ -38,9 +39,11 @@ def normalize(
     for role, part in task.dataset.slices.items():
         paths = files.get(part.split)
         if paths:
-            facts["splits"][role] = _normalize_split(
-                task, role, part, paths, folder, memory, census
-            )
+            split = _normalize_split(task, role, part, paths, folder, memory, census)
+            if split is None:
+                facts["missing"].append(role)
+            else:
+                facts["splits"][role] = split
         elif role == "train" and not task.held_out:
             there = ", ".join(sorted(split for split in files if files[split])) or "none"
             named = {each.split for each in task.dataset.slices.values()}
@@ -62,7 +65,8 @@ def _normalize_split(
     folder: Path,
     memory: str,
     census: Census,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
+    """The facts of one split; None for an evaluation split into which no row falls by its hash."""
     vouched = check_classes(task, role, paths)
     dropped: Counter[str] = Counter()
     seen = unanswerable = 0
@@ -82,6 +86,10 @@ def _normalize_split(
                 unanswerable += pc.sum(pc.equal(lengths, 0)).as_py() or 0
     elsewhere = dropped.pop(ELSEWHERE, 0)
     if writer.rows == 0:
+        if seen and seen == elsewhere and role != "train":
+            for path in folder.glob(f"{role}-?????.arrow"):
+                path.unlink()
+            return None
         raise _nothing_left(task, role, part, seen, elsewhere, dropped)
     counts = {"rows_in": seen - elsewhere, "rows": writer.rows}
     facts = {**counts, "dropped": dict(sorted(dropped.items()))}

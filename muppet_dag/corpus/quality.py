@@ -201,7 +201,8 @@ def _shrunk(facts: Mapping[str, Any], before: Mapping[str, Any] | None) -> Findi
 
 def _splits(facts: Mapping[str, Any]) -> Finding:
     missing = facts["missing"]
-    note = f"the source has no {', '.join(missing)}" if missing else ""
+    none = ", ".join(missing)
+    note = f"no {none}: the source has none, or no row falls into that part" if missing else ""
     return Finding("splits", not missing, {"missing": len(missing)}, note=note)
 
 

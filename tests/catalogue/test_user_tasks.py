@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from muppet_dag import catalogue, pipeline, recipes, samples
 from muppet_dag.catalogue import PROBLEMS, TASKS, Slice
 from muppet_dag.cli import app
-from muppet_dag.corpus import shards
+from muppet_dag.corpus import quality, shards
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.errors import BadConfig, BadData, MuppetError
 from muppet_dag.manifest import Artefact, Store
@@ -321,3 +321,16 @@ def test_the_command_line_and_the_asset_graph(folder, tmp_path, monkeypatch):
     settings = replace(Settings.read(), source=str(tmp_path), model="tiny-bert")
     with dg.DagsterInstance.ephemeral() as instance:
         assert run(settings, instance, "shards/reviews").success
+
+
+def test_a_part_of_a_handful_of_rows_may_be_empty(folder):
+    """Two rows have no tenth: the task is made, and says that it has no validation split."""
+    text = '"Warm bread, warm welcome.",5\n"The soup was cold,\nand so was the waiter.",1\n'
+    (folder / "reviews.csv").write_text("review,stars\n" + text)
+    (folder / "mine.toml").write_text(REVIEWS.replace("20%", "10%"))
+    artefact = make(folder)
+    assert len(rows(artefact)) == 2 and shards.splits(artefact.path) == ["train"]
+    assert artefact.facts["missing"] == ["validation"]
+    findings = quality.examine(catalogue.get("reviews"), artefact.path, artefact.facts)
+    (finding,) = [each for each in findings if each.name == "splits"]
+    assert not finding.passed and "no validation" in finding.note
