@@ -225,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--sample", type=int, default=200, help="how many mutants")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=120, help="for the tests of one mutant")
+    parser.add_argument("--seconds", type=float, default=300, help="for the tests of one mutant")
     parser.add_argument("--again", action="store_true", help="run what no test noticed once more")
     parser.add_argument("--report", type=Path, default=ROOT / "mutants.json")
     args = parser.parse_args()

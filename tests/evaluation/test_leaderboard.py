@@ -116,7 +116,7 @@ def test_write_leaves_four_files_that_agree(tmp_path):
 
 
 @pytest.mark.parametrize("recipes", [0, 1, 2, 4])
-def test_the_picture_has_the_same_bytes_each_time(tmp_path, recipes):
+def test_the_picture_has_the_same_bytes_each_time(tmp_path, caplog, recipes):
     records = [
         record
         for n in range(recipes)
@@ -128,6 +128,7 @@ def test_the_picture_has_the_same_bytes_each_time(tmp_path, recipes):
     first, second = (tmp_path / "one.png").read_bytes(), (tmp_path / "two.png").read_bytes()
     assert first == second and first.startswith(b"\x89PNG")
     assert b"Software" not in first and b"Date" not in first
+    assert not caplog.records  # as of a font that is not there
 
 
 def test_the_picture_shows_every_mean_spread_and_gain(tmp_path, monkeypatch):
