@@ -86,6 +86,11 @@ def columns(sql: str) -> frozenset[tuple[str, ...]]:
     return frozenset(tuple(name.lower() for name in path) for path in names)
 
 
+def names_in(sql: str) -> frozenset[str]:
+    """Every name that an expression may mean a raw column by, in lower case."""
+    return frozenset(name for path in columns(sql) for name in path)
+
+
 def _parsed(sql: str) -> Node:
     """The syntax tree of a single expression. Raises NotOneExpression.
 

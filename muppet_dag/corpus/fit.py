@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus.explain import first_line, shown
+from muppet_dag.corpus.expressions import names_in
 from muppet_dag.corpus.raw.readers import RAW, Raw
 from muppet_dag.errors import BadData
 
@@ -117,7 +118,7 @@ def _type(raw: Raw, task: Task, role: str, key: str, sql: str) -> DuckDBPyType:
             problem = f"is no expression over one row ({first_line(error)})"
             raise refused(problem, "an expression that gives one value for each row") from error
         for column, reason in raw.unusable.items():
-            if column.lower() in sql.lower():
+            if column.lower() in names_in(sql):
                 problem = f"reads column {column!r}, which {reason}"
                 expected = "columns of one name and one type over all rows"
                 raise refused(problem, expected) from error

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus.explain import explained, unreadable
-from muppet_dag.corpus.expressions import NotOneExpression, require_expressions
+from muppet_dag.corpus.expressions import NotOneExpression, names_in, require_expressions
 from muppet_dag.corpus.fit import broken_cell, fitted
 from muppet_dag.corpus.query import query
 from muppet_dag.corpus.raw.readers import Raw, opened
@@ -58,11 +58,11 @@ def invalid_text(raw: Raw, task: Task, role: str, error: Exception) -> BadData |
     """The first text of a Parquet file that is no UTF-8, where the error is of that kind."""
     if "Invalid string encoding" not in str(error):
         return None
-    expressions = " ".join(task.columns.values()).lower()
+    read = {name for sql in task.columns.values() for name in names_in(sql)}
     first = 0
     for each in raw.files:
         texts = [name for name, _, kind in each.columns if kind.id == "varchar"]
-        texts = [name for name in texts if name.lower() in expressions]
+        texts = [name for name in texts if name.lower() in read]
         for batch in pq.ParquetFile(each.path).iter_batches(raw.rows_at_once, columns=texts):
             for name in texts:
                 row = _not_utf8(batch.column(name))

@@ -424,6 +424,20 @@ def test_types_without_a_common_one_are_refused_with_the_files(tmp_path, one, ot
     )
 
 
+def test_a_column_that_cannot_be_used_is_blamed_only_where_it_is_read(tmp_path):
+    """Its name inside of another word is not its name."""
+    columns = {"e": pa.array(["a"]), "text": pa.array(["x"])}
+    other = {"e": pa.array([0.5]), "text": pa.array(["y"])}
+    paths = [
+        parquet(tmp_path / "0.parquet", **columns), parquet(tmp_path / "1.parquet", **other)
+    ]  # fmt: skip
+    task = TASKS["classification"]
+    misspelt = replace(task, columns={"text": "texte", "label": "label"})
+    assert "is VARCHAR in" not in str(refused(misspelt, *paths))
+    reads_it = replace(task, columns={"text": "upper(E)", "label": "label"})
+    assert "column 'e', which is VARCHAR in" in str(refused(reads_it, *paths))
+
+
 @pytest.mark.parametrize(("one", "other"), [
     (pa.array([7], pa.int8()), pa.array([2**40])), (pa.array([7], pa.uint64()), pa.array([-7])),
     (pa.array([7]), pa.array(["b"])), (pa.array(["x"]), pa.array(["b"], pa.large_string())),
