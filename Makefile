@@ -34,8 +34,9 @@ ui: $(VENV)/.ready
 	home="$$($(BIN)/python -m deployments.local.home)" && \
 		VIRTUAL_ENV="$(CURDIR)/$(VENV)" DAGSTER_HOME="$$home" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg dev
 
+# Two processes, a file each at a time: a file's tests share what it sets up.
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/.ready
 	$(BIN)/python -m pytest
