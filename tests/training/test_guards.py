@@ -69,6 +69,7 @@ def test_a_loss_that_is_not_finite_names_task_and_rows(bench, tmp_path):
     assert {each["task"] for each in written["slots"]} == {"squad"}
     rows = [row for each in written["slots"] for row in each["rows"]]
     assert sorted(rows) == sorted(rows_of(tmp_path, step, "squad"))
+    assert all(f"token rows {each['rows']})" in str(caught.value) for each in written["slots"][:3])
     assert "heads.mrc.projection.weight" in written["parameters"]
     assert not (tmp_path / "model").exists()
 

@@ -18,7 +18,7 @@ from muppet_dag.catalogue import TASKS
 from muppet_dag.catalogue.task import METRICS
 from muppet_dag.errors import BadConfig, Interrupted
 from muppet_dag.evaluation.metrics import score as measure
-from muppet_dag.evaluation.predictions import TaskFiles
+from muppet_dag.evaluation.predictions import Predictions, TaskFiles
 from muppet_dag.model.spec import HeadSpec
 from muppet_dag.recipes import TrainingSection
 from muppet_dag.training.__main__ import run
@@ -171,6 +171,24 @@ def test_averaged_weights_are_what_is_validated(bench, tmp_path, monkeypatch):
     assert len(seen) == 2 and all(torch.equal(seen[1][name], averages[name]) for name in averages)
     last = load_file(tmp_path / "model" / "heads.safetensors")
     assert all(torch.equal(last[name], seen[1][f"heads.{name}"]) for name in last)
+
+
+def test_a_validation_gives_every_metric_of_every_task(bench, tmp_path, monkeypatch):
+    """Three of four classes right; the answer of one question of two, and half of the other's."""
+    rows = {
+        "sst2": ([0, 1, 1, 1], [0, 1, 1, 0]),
+        "squad": (["in Paris", "two"], [["in Paris"], ["two cats"]]),
+    }
+
+    def predict(model, task: TaskFiles, split: str, **_) -> Predictions:
+        assert split == "validation"
+        return Predictions(["1", "2", "3", "4"][: len(rows[task.name][0])], *rows[task.name])
+
+    monkeypatch.setattr("muppet_dag.training.validation.predict", predict)
+    trainer = Trainer(bench.job(tmp_path, *rows), ALONE)
+    values = trainer.validation.run()
+    expected = {"sst2/accuracy": 0.75, "squad/exact_match": 0.5, "squad/f1": (1 + 2 / 3) / 2}
+    assert values == pytest.approx(expected)
 
 
 # --- The best state -------------------------------------------------------------------------------
