@@ -151,6 +151,8 @@ class Census:
         if "label" not in self.task.columns:
             return
         seen = self._splits.setdefault(role, _Seen())
+        # Without the texts, which filtering would copy.
+        batch = batch.select(["label", "dropped", "counted", "choices"])
         label = batch.column("label")
         none = pc.and_(pc.equal(batch.column("dropped"), UNLABELLED), pc.equal(label, -1))
         seen.unlabelled += pc.sum(none).as_py() or 0

@@ -27,18 +27,19 @@ def rebatch(
     """The same rows in batches of exactly ``rows``; smaller are the last one, and those that have
     ``size`` bytes before."""
     waiting: list[pa.RecordBatch] = []
-    held = 0
+    held = held_bytes = 0
     for batch in batches:
         while held + batch.num_rows >= rows:
             cut = rows - held
             yield pa.concat_batches([*waiting, batch.slice(0, cut)])
-            waiting, held, batch = [], 0, batch.slice(cut)
+            waiting, held, held_bytes, batch = [], 0, 0, batch.slice(cut)
         if batch.num_rows:
             waiting.append(batch)
             held += batch.num_rows
-        if size and sum(each.nbytes for each in waiting) >= size:
+            held_bytes += batch.nbytes if size else 0
+        if size and held_bytes >= size:
             yield pa.concat_batches(waiting)
-            waiting, held = [], 0
+            waiting, held, held_bytes = [], 0, 0
     if waiting:
         yield pa.concat_batches(waiting)
 
@@ -53,6 +54,8 @@ def chunks(batch: pa.RecordBatch, size: int) -> Iterator[tuple[int, pa.RecordBat
 def text_bytes(array: pa.Array) -> np.ndarray:
     """The bytes of text in each value (int64, one per value), also inside of lists and structs."""
     kind = array.type
+    if array.null_count == len(array):
+        return np.zeros(len(array), np.int64)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.asarray(pc.fill_null(pc.binary_length(array), 0), np.int64)
     if pa.types.is_list(kind):

@@ -283,6 +283,7 @@ def test_a_bad_setting_is_refused_with_its_name(tmp_path, monkeypatch, variable,
     (tmp_path / "file").write_text("")
     value = value.replace("FILE", str(tmp_path / "file"))
     monkeypatch.setenv("MUPPET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MUPPET_SOURCE", "hub")  # whatever it is where the tests run
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadConfig, match=expected) as caught:
         Settings.read()
