@@ -238,9 +238,16 @@ def test_naming_the_clone_itself_says_which_folder_to_name(tmp_path, inside, fix
 
 def test_a_clone_that_lies_elsewhere_says_where_to_put_it(tmp_path):
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "README.md").write_text("# A set")
+    (tmp_path / "set" / "README.md").write_text("---\nlicense: mit\n---\n# A set")
     with pytest.raises(SourceError, match=f"put it at FOLDER/{REPOSITORY} and name FOLDER"):
         DirectorySource(tmp_path / "set").version(hub(REPOSITORY))
+
+
+def test_a_folder_of_datasets_may_have_a_readme_of_its_own(tmp_path):
+    clone(tmp_path, ["data/train.parquet"])
+    (tmp_path / "README.md").write_text("# What lies here")
+    with pytest.raises(SourceError, match="some-body holds: set"):
+        DirectorySource(tmp_path).version(hub("some-body/other"))
 
 
 def test_the_cache_of_the_hubs_library(tmp_path):

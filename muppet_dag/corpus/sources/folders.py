@@ -62,6 +62,15 @@ def _snapshot(cached: Path, dataset: HubDataset, label: str) -> Path:
     )
 
 
+def _is_card(path: Path) -> bool:
+    """Whether a README opens with the header of a data set; any folder may have another one."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4).startswith(b"---")
+    except OSError:
+        return False
+
+
 def _advice(root: Path, repository: str) -> str:
     """What the folder is that was named, if not the one above all namespaces."""
     parts, names = repository.split("/"), root.resolve().parts
@@ -69,7 +78,7 @@ def _advice(root: Path, repository: str) -> str:
         if names[-depth:] == tuple(parts[:depth]):
             above = root.resolve().parents[depth - 1]
             return f"{root} is {'/'.join(parts[:depth])} itself: name the folder {above}"
-    if (root / "README.md").is_file() or (root / ".git").exists() or any(root.glob("*.parquet")):
+    if _is_card(root / "README.md") or any(root.glob("*.parquet")):
         return (
             f"{root} looks like a repository itself: put it at FOLDER/{repository} and name FOLDER"
         )
