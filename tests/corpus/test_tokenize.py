@@ -371,3 +371,4 @@ def test_relative_positions_have_no_limit(bench, tmp_path):
     (tmp_path / "tokens").mkdir()
     tokenize(catalogue.get("sst2"), bench.shards("sst2").path, made.path, tmp_path / "tokens",
              replace(SPEC, max_length=4000), facts)  # fmt: skip
+    assert (tmp_path / "tokens" / "train.arrow").is_file()
