@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muppet_dag.errors import SourceError
+from muppet_dag.files import file_hash
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -28,24 +28,13 @@ def is_repository(name: str) -> bool:
     return bool(_REPOSITORY.fullmatch(name)) and ".." not in name
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file; computed anew only when its size or modification time has changed."""
-    at = path.stat()
-    return _file_hash(path, at.st_size, at.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    return _digest(path, hashlib.sha256())
-
-
 def broken(path: Path, listed: RepoSibling) -> str:
     """What is wrong with a download, or nothing: its size and its hash (LFS: SHA-256, else git's)
     are compared with what the Hub lists."""
     size = path.stat().st_size
     if listed.size not in (None, size):
         return f"{size} bytes instead of {listed.size}"
-    if listed.lfs and _digest(path, hashlib.sha256()) != listed.lfs.sha256:
+    if listed.lfs and file_hash(path) != listed.lfs.sha256:
         return "its SHA-256 is not the one that the Hub lists"
     if not listed.lfs and listed.blob_id:
         head = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)

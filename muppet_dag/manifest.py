@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 
 from muppet_dag import settings
 from muppet_dag.errors import BadConfig, MuppetError
+from muppet_dag.files import lock, make_durable, rename, write_atomic
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z0-9_][a-z0-9_.\-]*(/[a-z0-9_][a-z0-9_.\-]*)+")
@@ -117,13 +117,11 @@ class Store:
         inputs; files named in ``volatile`` (timings, logs) are checksummed but do not count. A
         second process that builds the same thing waits for the first and then finds its result.
         """
-        from filelock import FileLock
-
         parameters = dict(parameters or {})
         key = digest({"name": name, "code": code_version, "in": inputs, "parameters": parameters})
         folder = self.folder(name)
         (settings.writable(self.root) / ".locks").mkdir(exist_ok=True)
-        with _room(self.root), FileLock(self.root / ".locks" / f"{key}.lock"):
+        with _room(self.root), lock(self.root / ".locks" / f"{key}.lock", f"makes {name}"):
             if artefact := self._existing(folder, key):
                 self._point(folder, key, artefact.manifest)
                 return artefact
@@ -207,7 +205,8 @@ class Store:
                 return path
             except MuppetError:
                 shutil.rmtree(path)
-        os.rename(scratch, path)
+        make_durable(scratch)
+        rename(scratch, path)
         return path
 
     def _point(self, folder: Path, key: str, manifest: Manifest) -> None:
@@ -268,16 +267,6 @@ def digest(value: Any) -> str:
     """A 128-bit hash of a JSON value, independent of key order."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a small file so that readers, also after a power cut, see the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 @contextmanager

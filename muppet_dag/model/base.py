@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from muppet_dag import hub
 from muppet_dag.errors import BadConfig, SourceError
+from muppet_dag.files import file_hash
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -119,7 +120,7 @@ def _copy(folder: Path, directory: Path) -> str:
 def _content_hash(files: dict[str, Path]) -> str:
     total = hashlib.sha256()
     for name, path in files.items():
-        total.update(f"{name}\0{hub.file_hash(path)}\n".encode())
+        total.update(f"{name}\0{file_hash(path)}\n".encode())
     return f"sha256-{total.hexdigest()[:32]}"
 
 

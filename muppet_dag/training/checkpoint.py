@@ -29,9 +29,9 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
-from muppet_dag import hub
 from muppet_dag.errors import MuppetError
-from muppet_dag.manifest import digest, write_atomic
+from muppet_dag.files import file_hash, write_atomic
+from muppet_dag.manifest import digest
 from muppet_dag.recipes import TrainingSection
 from muppet_dag.training.group import Group
 from muppet_dag.training.optim import Ema
@@ -162,7 +162,7 @@ class Checkpoints:
 
     def _finish(self, scratch: Path, path: Path, state: dict[str, Any]) -> None:
         """Put a written checkpoint in its place, for good, and remove those that are not kept."""
-        files = {p.name: hub.file_hash(p) for p in sorted(scratch.glob("*.safetensors"))}
+        files = {p.name: file_hash(p) for p in sorted(scratch.glob("*.safetensors"))}
         state = {**state, "files": files}
         state = {**state, "digest": digest(state)}
         write_atomic(scratch / _STATE, json.dumps(state, indent=1))
@@ -200,7 +200,7 @@ class Checkpoints:
             )
         files = sorted(state["files"].items())
         for name, sha256 in files[self.group.rank :: self.group.world]:
-            if not (path / name).is_file() or hub.file_hash(path / name) != sha256:
+            if not (path / name).is_file() or file_hash(path / name) != sha256:
                 raise _damaged(path / name)
         return state
 

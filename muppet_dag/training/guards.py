@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from muppet_dag.errors import MuppetError
-from muppet_dag.manifest import write_atomic
+from muppet_dag.files import write_atomic
 from muppet_dag.mixture.batch import Batch
 from muppet_dag.mixture.loader import Step
 from muppet_dag.training.engine import Engine

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from muppet_dag.evaluation.predictions import TaskFiles
-from muppet_dag.manifest import digest, write_atomic
+from muppet_dag.files import write_atomic
+from muppet_dag.manifest import digest
 from muppet_dag.model.spec import HeadSpec
 from muppet_dag.recipes import GenerationSection, TrainingSection
 

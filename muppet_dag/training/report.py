@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from muppet_dag.manifest import write_atomic
+from muppet_dag.files import write_atomic
 
 METRICS, FACTS = "metrics.jsonl", "run.json"
 

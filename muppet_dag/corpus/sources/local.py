@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from muppet_dag import hub
 from muppet_dag.catalogue.task import Files, HubDataset
 from muppet_dag.corpus.sources import folders
 from muppet_dag.corpus.sources.card import CARDS
 from muppet_dag.corpus.sources.checks import check_names, check_parquet, read_text
 from muppet_dag.corpus.sources.layout import choose, scope
 from muppet_dag.errors import SourceError
+from muppet_dag.files import file_hash
 
 
 class DirectorySource:
@@ -35,7 +35,7 @@ class DirectorySource:
         for name in scope(list(files), dataset, cards, self.label(dataset)):
             path = files[name]
             try:
-                size, digest = path.stat().st_size, hub.file_hash(path)
+                size, digest = path.stat().st_size, file_hash(path)
             except OSError as error:
                 why = error.strerror
                 raise SourceError(f"{self.label(dataset)}: cannot read {path}: {why}") from error
@@ -74,7 +74,7 @@ class FileSource:
         total = hashlib.sha256()
         for split, path in map(self._at, dataset.paths.items()):
             try:
-                size, digest = path.stat().st_size, hub.file_hash(path)
+                size, digest = path.stat().st_size, file_hash(path)
             except OSError as error:
                 raise SourceError(f"cannot read {path}: {error.strerror}") from error
             total.update(f"{split}{path.suffix.lower()}\0{size}\0{digest}\n".encode())
