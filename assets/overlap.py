@@ -10,7 +10,7 @@ from assets.report import materialized, plain_errors, table
 from muppet_dag import pipeline
 from muppet_dag.catalogue import TASKS
 from muppet_dag.corpus import overlap
-from muppet_dag.manifest import Artefact, Store
+from muppet_dag.store import Artefact, Store
 from resources.store import ArtefactStore
 
 #: Rows of the matrix that the page shows; all of them are in the manifest.

@@ -8,7 +8,7 @@ import dagster as dg
 
 from muppet_dag.corpus.quality import Finding
 from muppet_dag.errors import MuppetError
-from muppet_dag.manifest import Artefact
+from muppet_dag.store import Artefact
 
 #: Only what may pass by itself is tried again: the network. Bad data stays bad.
 RETRIES = dg.RetryPolicy(

@@ -12,7 +12,7 @@ from assets.report import RETRIES, checked, materialized, plain_errors, table
 from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import quality
-from muppet_dag.manifest import digest
+from muppet_dag.store import digest
 from resources.store import ArtefactStore, DatasetSource
 
 

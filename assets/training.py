@@ -15,8 +15,8 @@ from assets.pictures import curves, time_split
 from assets.report import materialized, plain, plain_errors
 from muppet_dag import pipeline
 from muppet_dag.catalogue import TASKS
-from muppet_dag.manifest import Artefact
 from muppet_dag.mixture import index
+from muppet_dag.store import Artefact
 from resources.launcher import Launcher
 from resources.store import ArtefactStore
 from resources.tracker import Tracker

@@ -42,7 +42,7 @@ def measure(data: str, home: Path, tasks: list[str] | None) -> list[dict[str, An
     """Take tasks (all, if None) to shards: name, rows and seconds, or why there are no shards."""
     from muppet_dag import catalogue, pipeline
     from muppet_dag.errors import MuppetError
-    from muppet_dag.manifest import Store
+    from muppet_dag.store import Store
 
     store = Store(home)
     source = pipeline.open_source(data, store)

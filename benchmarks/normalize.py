@@ -25,7 +25,7 @@ from benchmarks.table import show
 from benchmarks.text import texts, vocabulary
 from muppet_dag import catalogue, pipeline
 from muppet_dag.corpus.sources import DirectorySource
-from muppet_dag.manifest import Store
+from muppet_dag.store import Store
 
 TASK = catalogue.get("mnli")
 ROWS, PREMISE_WORDS, HYPOTHESIS_WORDS = 392_702, 20, 10

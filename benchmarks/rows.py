@@ -16,7 +16,7 @@ from muppet_dag.model.spec import HeadSpec
 from muppet_dag.recipes import MixtureSection, Recipe
 
 if TYPE_CHECKING:
-    from muppet_dag.manifest import Artefact
+    from muppet_dag.store import Artefact
 
 SEED = 20210111
 #: Made-up tasks: how many, and the median length of the first and the last (tokens).
@@ -61,7 +61,7 @@ def tokens_in(
     """Tokens, in a store in ``home``, of those of the tasks that have training rows in DATA."""
     from muppet_dag import catalogue, pipeline
     from muppet_dag.errors import MuppetError
-    from muppet_dag.manifest import Store
+    from muppet_dag.store import Store
 
     store, base, artefacts = Store(home / "store"), str(model), {}
     source = pipeline.open_source(str(data), store)

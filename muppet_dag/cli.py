@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from muppet_dag.catalogue import Task
-    from muppet_dag.manifest import Manifest
     from muppet_dag.recipes import MixtureSection, Recipe
+    from muppet_dag.store import Manifest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +66,7 @@ def show(
     """Show the first rows of a task, as they come and as they are normalised."""
     with _plain_errors():
         from muppet_dag import catalogue, pipeline
-        from muppet_dag.manifest import Store
+        from muppet_dag.store import Store
 
         entry = catalogue.get(task)
         place = pipeline.source_of(entry.dataset, pipeline.open_source(source, Store(home)))
@@ -85,11 +85,11 @@ def lineage(
     with _plain_errors():
         from rich.tree import Tree
 
-        from muppet_dag import manifest as manifests
+        from muppet_dag import store
 
         tree = Tree("", hide_root=True)
         above = [tree]
-        for depth, name, version, manifest in manifests.lineage(_artefact(path)):
+        for depth, name, version, manifest in store.lineage(_artefact(path)):
             del above[depth + 1 :]
             above.append(above[depth].add(_node(name, version, manifest)))
         _console().print(tree)
@@ -320,7 +320,7 @@ def _pairs(row: Mapping[str, Any]) -> Text:
 
 def _artefact(path: Path) -> Path:
     """The artefact itself, or the current one of the folder of its versions."""
-    from muppet_dag.manifest import pointed
+    from muppet_dag.store import pointed
 
     pointer = path / "current"
     if not pointer.is_file():

@@ -4,7 +4,7 @@ import dagster as dg
 
 from muppet_dag import pipeline
 from muppet_dag.corpus.sources import Source
-from muppet_dag.manifest import Store
+from muppet_dag.store import Store
 
 
 class ArtefactStore(dg.ConfigurableResource):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from muppet_dag import catalogue, pipeline, recipes, samples
 from muppet_dag.cli import app
 from muppet_dag.corpus.sources import DirectorySource
-from muppet_dag.manifest import Artefact, Store
+from muppet_dag.store import Artefact, Store
 
 TASK = "rte"
 

@@ -9,9 +9,9 @@ from typing import Any
 from muppet_dag import catalogue, pipeline
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.evaluation.predictions import TaskFiles
-from muppet_dag.manifest import Artefact, Store, digest
 from muppet_dag.recipes import MixtureSection, ModelSection, Recipe, TrainingSection
 from muppet_dag.samples import make as make_samples
+from muppet_dag.store import Artefact, Store, digest
 
 TASKS = ("sst2", "rte", "stsb", "commonsense_qa", "arc_easy", "squad", "squad_v2", "aeslc")
 #: Windows of 128 tokens, so that one passage in twenty is too long for one.

@@ -26,7 +26,7 @@ from deployments.local.settings import Settings
 from muppet_dag import pipeline, recipes
 from muppet_dag.catalogue import PROBLEMS, TASKS
 from muppet_dag.errors import MuppetError
-from muppet_dag.manifest import Store
+from muppet_dag.store import Store
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

@@ -12,8 +12,8 @@ from muppet_dag import catalogue, settings
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Dataset, Files
 from muppet_dag.errors import BadConfig, MuppetError
-from muppet_dag.manifest import Artefact, Store
 from muppet_dag.recipes import MixtureSection, Recipe, slug
+from muppet_dag.store import Artefact, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

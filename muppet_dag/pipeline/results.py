@@ -10,9 +10,9 @@ from typing import Any
 from muppet_dag.catalogue import Task
 from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import Predictions
-from muppet_dag.manifest import Artefact, Store
 from muppet_dag.pipeline.train import BASE, finetuned_name, initialisations
 from muppet_dag.recipes import Recipe
+from muppet_dag.store import Artefact, Store
 
 #: Raise when the same predictions would be scored otherwise.
 EVALUATION_VERSION = "2"

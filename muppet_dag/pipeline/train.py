@@ -14,10 +14,10 @@ from muppet_dag import catalogue
 from muppet_dag.catalogue import Task
 from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import TaskFiles
-from muppet_dag.manifest import Artefact, Store, digest
 from muppet_dag.model.spec import HeadSpec, Kind
 from muppet_dag.pipeline.data import tokens_name
 from muppet_dag.recipes import FinetuneSection, Recipe, slug
+from muppet_dag.store import Artefact, Store, digest
 
 if TYPE_CHECKING:
     from muppet_dag.training.launch import Launch

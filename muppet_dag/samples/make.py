@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from muppet_dag import catalogue
 from muppet_dag.errors import BadConfig
-from muppet_dag.manifest import digest
 from muppet_dag.samples import classification, commonsense, mrc, summarization
 from muppet_dag.samples.schema import Sample, arrow_schema
 from muppet_dag.samples.writer import Writer
+from muppet_dag.store import digest
 
 SAMPLES: dict[str, Sample] = {
     **classification.SAMPLES,

@@ -31,8 +31,8 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from muppet_dag.errors import MuppetError
 from muppet_dag.files import file_hash, write_atomic
-from muppet_dag.manifest import digest
 from muppet_dag.recipes import TrainingSection
+from muppet_dag.store import digest
 from muppet_dag.training.group import Group
 from muppet_dag.training.optim import Ema
 from muppet_dag.training.state import load_optimizer, optimizer_state, room, weights

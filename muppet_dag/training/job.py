@@ -12,9 +12,9 @@ from pathlib import Path
 
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.files import write_atomic
-from muppet_dag.manifest import digest
 from muppet_dag.model.spec import HeadSpec
 from muppet_dag.recipes import GenerationSection, TrainingSection
+from muppet_dag.store import digest
 
 
 @dataclass(frozen=True, kw_only=True)

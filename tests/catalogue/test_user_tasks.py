@@ -18,7 +18,7 @@ from muppet_dag.cli import app
 from muppet_dag.corpus import quality, shards
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.errors import BadConfig, BadData, MuppetError
-from muppet_dag.manifest import Artefact, Store
+from muppet_dag.store import Artefact, Store
 
 REVIEWS = """
 [reviews]

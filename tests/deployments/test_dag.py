@@ -13,7 +13,7 @@ import pytest
 from dag import NAME, TASKS, failure, plan, run, run_all, settings
 
 from muppet_dag import samples
-from muppet_dag.manifest import Store, lineage, verify
+from muppet_dag.store import Store, lineage, verify
 
 
 @pytest.fixture(scope="module")

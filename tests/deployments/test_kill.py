@@ -13,7 +13,7 @@ import pytest
 from dag import TASKS
 
 from muppet_dag import samples
-from muppet_dag.manifest import Store
+from muppet_dag.store import Store
 
 DAG = Path(__file__).parents[1] / "dag.py"
 

@@ -24,7 +24,7 @@ from muppet_dag import settings as checks
 from muppet_dag.catalogue import PROBLEMS, TASKS
 from muppet_dag.cli import app
 from muppet_dag.errors import BadConfig, MuppetError
-from muppet_dag.manifest import Store
+from muppet_dag.store import Store
 from resources.launcher import _name
 
 GOOD = (

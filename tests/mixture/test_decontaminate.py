@@ -14,8 +14,8 @@ from workbench import LENGTHS
 from muppet_dag import catalogue, pipeline, samples
 from muppet_dag.corpus.sources import DirectorySource
 from muppet_dag.errors import BadConfig, MuppetError
-from muppet_dag.manifest import Store, lineage
 from muppet_dag.recipes import MixtureSection, ModelSection, Recipe, TasksSection, load
+from muppet_dag.store import Store, lineage
 
 TASKS = ("rte", "squad")
 RECIPE = Recipe(

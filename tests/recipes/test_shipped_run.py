@@ -15,9 +15,9 @@ import torch
 from workbench import LENGTHS, Workbench
 
 from muppet_dag import catalogue, pipeline, recipes
-from muppet_dag.manifest import Artefact
 from muppet_dag.model.multitask import saved_heads
 from muppet_dag.recipes import Recipe, TasksSection
+from muppet_dag.store import Artefact
 from muppet_dag.training.__main__ import run
 from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from muppet_dag.errors import BadConfig, MuppetError
-from muppet_dag.manifest import MANIFEST, Artefact, Manifest, Store, lineage, verify
+from muppet_dag.store import MANIFEST, Artefact, Manifest, Store, lineage, verify
 
 #: Builds ``things/one`` as a process of its own; argv: store, what to do while making it.
 BUILDER = """
 import os, signal, sys, time
 from pathlib import Path
-from muppet_dag import manifest
+from muppet_dag.store import Store
 
 home, mode = Path(sys.argv[1]), sys.argv[2]
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -36,7 +36,7 @@ def make(folder, key):
     (folder / "b.txt").write_text("two")
     return {"rows": 2}
 
-made = manifest.Store(home).build("things/one", make, code_version="1", inputs={"hub:x": "c0ffee"})
+made = Store(home).build("things/one", make, code_version="1", inputs={"hub:x": "c0ffee"})
 print(made.version, made.fresh)
 """
 

@@ -9,13 +9,12 @@ so that the same inputs find the artefact instead of re-making it) and ``current
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,49 +22,15 @@ from typing import Any
 from muppet_dag import settings
 from muppet_dag.errors import BadConfig, MuppetError
 from muppet_dag.files import lock, make_durable, rename, write_atomic
-
-MANIFEST = "manifest.json"
-_NAME = re.compile(r"[a-z0-9_][a-z0-9_.\-]*(/[a-z0-9_][a-z0-9_.\-]*)+")
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What an artefact is and the exact versions it was made from.
-
-    ``name`` is the artefact's place in the store (``shards/boolq``). ``inputs`` maps the name of
-    each input to its version: another artefact's content hash, or for a leaf such as
-    ``hub:aps/super_glue`` the commit. ``parameters`` are the settings that decided the content,
-    ``facts`` what was found while making it (row counts, drops, metrics).
-    """
-
-    name: str
-    content_hash: str
-    code_version: str
-    inputs: Mapping[str, str]
-    parameters: Mapping[str, Any]
-    files: Mapping[str, Mapping[str, Any]]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    created: str = ""
-    format: int = 1
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Read ``folder/manifest.json``; a folder without one is not an artefact."""
-        path = Path(folder) / MANIFEST
-        if not path.is_file():
-            raise MuppetError(f"{folder}: no {MANIFEST}, so this is not a finished artefact")
-        try:
-            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise MuppetError(f"{path}: not the manifest of an artefact ({error})") from error
-        tables = (manifest.inputs, manifest.parameters, manifest.files, manifest.facts)
-        if not all(isinstance(table, dict) for table in tables):
-            raise MuppetError(f"{path}: not the manifest of an artefact")
-        return manifest
-
-    def write(self, folder: Path) -> None:
-        """Write ``folder/manifest.json`` durably."""
-        write_atomic(Path(folder) / MANIFEST, json.dumps(asdict(self), indent=1, sort_keys=True))
+from muppet_dag.store.manifest import (
+    MANIFEST,
+    Manifest,
+    describe,
+    digest,
+    file_names,
+    is_artefact,
+    verify,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +60,7 @@ class Store:
 
     def folder(self, name: str) -> Path:
         """The folder of all versions of an artefact; the name is checked before it is a path."""
-        if not _NAME.fullmatch(name) or ".." in name:
+        if not is_artefact(name) or ".." in name:
             raise BadConfig(f"artefact name {name!r}: expected parts of a-z 0-9 _ . - joined by /")
         return self.root / name
 
@@ -127,12 +92,12 @@ class Store:
                 return artefact
             scratch = self._scratch(key)
             facts = make(scratch, key)
-            files = {path: _describe(scratch / path) for path in _files(scratch)}
+            files = {path: describe(scratch / path) for path in file_names(scratch)}
             counted = {p: file["sha256"] for p, file in files.items() if p not in volatile}
             now = datetime.now(UTC).isoformat(timespec="seconds")
             # Artefacts below are read through this one (a model by way of its mixture), so their
             # versions count; a dataset's commit does not: equal rows stop the wave there.
-            below = {name: version for name, version in inputs.items() if _NAME.fullmatch(name)}
+            below = {name: version for name, version in inputs.items() if is_artefact(name)}
             content = digest({"files": counted, "inputs": below})
             manifest = Manifest(
                 name, content, code_version, dict(inputs), parameters, files, facts, now
@@ -229,46 +194,6 @@ def pointed(pointer: Path) -> str:
     return version
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every file of an artefact against its manifest; the error names the first bad one."""
-    manifest = Manifest.read(folder)
-    for name, expected in manifest.files.items():
-        path = Path(folder) / name
-        if not path.is_file():
-            raise MuppetError(f"{folder}: {name} is missing; delete the folder and materialize")
-        if _describe(path) != expected:
-            raise MuppetError(f"{path}: bytes differ from the manifest; delete and materialize")
-    return manifest
-
-
-def lineage(folder: Path) -> Iterator[tuple[int, str, str, Manifest | None]]:
-    """Walk from an artefact down to its leaves, depth first.
-
-    Yields (depth, name, version, manifest); the manifest is None for a leaf such as a dataset's
-    commit. Needs nothing but the files: neither Dagster nor W&B has to be up.
-    """
-    start = Manifest.read(folder)
-    above = Path(folder).resolve().parents
-    depth = len(start.name.split("/"))
-    if depth >= len(above):
-        raise MuppetError(f"{folder}: it does not lie in a store, so its inputs cannot be found")
-    store = Store(above[depth])
-    stack: list[tuple[int, str, str]] = [(0, start.name, start.content_hash)]
-    while stack:
-        depth, name, version = stack.pop()
-        manifest = store.open(name, version).manifest if _NAME.fullmatch(name) else None
-        yield depth, name, version, manifest
-        if manifest:
-            below = sorted(manifest.inputs.items(), reverse=True)
-            stack += [(depth + 1, name, version) for name, version in below]
-
-
-def digest(value: Any) -> str:
-    """A 128-bit hash of a JSON value, independent of key order."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 @contextmanager
 def _room(root: Path) -> Iterator[None]:
     """A disk that is full or read-only is a matter of settings, whoever of us writes to it."""
@@ -280,15 +205,3 @@ def _room(root: Path) -> Iterator[None]:
         raise MuppetError(
             f"{root}: {error.strerror}; make room there, or name another folder in MUPPET_HOME"
         ) from error
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        return {
-            "bytes": path.stat().st_size,
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-        }
