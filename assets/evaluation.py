@@ -7,7 +7,9 @@ from assets.partitions import Plan
 from assets.pictures import inline
 from assets.report import materialized, plain_errors, table
 from muppet_dag import catalogue, pipeline
+from muppet_dag.store import Artefact
 from resources.store import ArtefactStore
+from resources.tracker import Tracker
 
 
 def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
@@ -52,7 +54,9 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
         kinds={"duckdb"},
         automation_condition=follow(),
     )
-    def leaderboard(store: ArtefactStore) -> dg.MaterializeResult:
+    def leaderboard(
+        context: dg.AssetExecutionContext, store: ArtefactStore, tracker: Tracker
+    ) -> dg.MaterializeResult:
         import pyarrow.parquet as pq
 
         from muppet_dag.evaluation.leaderboard import markdown
@@ -61,6 +65,8 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
             artefact = pipeline.make_leaderboard(store.open(), plan.recipes.values())
         summary = pq.read_table(artefact.path / "leaderboard.parquet")
         picture = (artefact.path / "leaderboard.png").read_bytes()
+        if artefact.fresh:
+            _track(context, tracker, artefact, summary.to_pylist())
         return materialized(
             artefact,
             {
@@ -72,3 +78,22 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
         )
 
     return leaderboard
+
+
+def _track(
+    context: dg.AssetExecutionContext, tracker: Tracker, artefact: Artefact, rows: list[dict]
+) -> None:
+    """A W&B run whose summary is the leaderboard: ``recipe/task/metric/gain``, and both means."""
+    numbers = ("base_mean", "prefinetuned_mean", "gain")
+    config = {"versions": {artefact.manifest.name: artefact.version, **artefact.manifest.inputs}}
+    with tracker.run(
+        name="leaderboard", group=context.run_id, config=config, job_type="leaderboard",
+        id=f"leaderboard-{artefact.version}", tags=["leaderboard"],
+    ) as run:  # fmt: skip
+        context.log.info(f"W&B run leaderboard: {run.place or 'off'}")
+        run.summary(
+            {f"{row['recipe']}/{row['task']}/{row['metric']}/{name}": row[name]
+             for row in rows for name in numbers}
+        )  # fmt: skip
+        files = [artefact.path / name for name in ("leaderboard.parquet", "leaderboard.png")]
+        run.artifact("leaderboard", "leaderboard", files, {"content_hash": artefact.version})

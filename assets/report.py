@@ -1,6 +1,6 @@
 """How artefacts, findings and errors are reported to Dagster."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,12 @@ def table(rows: list[Mapping[str, Any]]) -> str:
     lines = [columns, ["---"] * len(columns)]
     lines += [[_cell(row.get(column, "")) for column in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def tracked(runs: Sequence[Mapping[str, Any]]) -> dict[str, dg.MetadataValue]:
+    """Where the W&B runs of these runs' facts are: their pages, or their folders on disk."""
+    places = [place for facts in runs for place in facts.get("tracked", ())]
+    return {"wandb": dg.MetadataValue.md("\n".join(f"- {p}" for p in places))} if places else {}
 
 
 def plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import dagster as dg
 from assets.automation import follow, retrain
 from assets.partitions import Plan
 from assets.pictures import curves, time_split
-from assets.report import materialized, plain, plain_errors
+from assets.report import materialized, plain, plain_errors, tracked
 from muppet_dag import pipeline
 from muppet_dag.catalogue import TASKS
 from muppet_dag.mixture import index
@@ -110,13 +110,16 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         with plain_errors():
             recipe, at = plan.recipe(context.partition_key), store.open()
-            config = {
-                "recipe": asdict(recipe),
-                "versions": _versions(at.require(f"mixture/{recipe.name}")),
-            }
-            launch = launcher.launch(context, tracker, config)
-            artefact = pipeline.prefinetune(at, recipe, plan.default_base, launch)
-        return materialized(artefact, {**_metrics(artefact.facts), **_speed(artefact.path)})
+            mixture = at.require(f"mixture/{recipe.name}")
+            config = {"recipe": asdict(recipe), "versions": _versions(mixture)}
+            tags = ("prefinetuned", recipe.name, recipe.mixture.strategy)
+            with launcher.training(context, tracker, config, tags) as launch:
+                artefact = pipeline.prefinetune(at, recipe, plan.default_base, launch)
+                launch.conclude(artefact, [artefact.facts])
+                launch.upload("model", artefact)
+                launch.upload("mixture", mixture)
+        metadata = {**_metrics(artefact.facts), **_speed(artefact.path)}
+        return materialized(artefact, {**metadata, **tracked([artefact.facts])})
 
     return prefinetuned
 
@@ -158,14 +161,21 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         with plain_errors():
             at = store.open()
             init = pipeline.initial_model(at, recipe, plan.default_base, start)
-            config = {"finetune": asdict(recipe.finetune), "task": task, "initialisation": start,
-                      "versions": _versions(init)}  # fmt: skip
-            launch = launcher.launch(context, tracker, config)
-            artefact = pipeline.finetune(at, recipe, plan.default_base, start, task, launch)
+            tokens = at.require(pipeline.tokens_name(recipe, plan.default_base, task))
+            arm = "base" if start.endswith(pipeline.BASE) else "pre"
+            config = {"recipe": recipe.name, "finetune": asdict(recipe.finetune), "task": task,
+                      "initialisation": arm, "start": init.manifest.name,
+                      "versions": _versions(init) | _versions(tokens)}  # fmt: skip
+            tags = ("finetuned", recipe.name, arm, task)
+            with launcher.training(context, tracker, config, tags) as launch:
+                artefact = pipeline.finetune(at, recipe, plan.default_base, start, task, launch)
+                runs = list(artefact.facts["runs"].values())
+                launch.conclude(artefact, runs)
         seed = artefact.facts["seeds"][0]
         picture = curves(artefact.path / f"seed-{seed}" / "metrics.jsonl")
         first = _metrics(artefact.facts["runs"][str(seed)])
-        return materialized(artefact, {**first, "curves": dg.MetadataValue.md(picture)})
+        metadata = {**first, "curves": dg.MetadataValue.md(picture), **tracked(runs)}
+        return materialized(artefact, metadata)
 
     return finetuned
 

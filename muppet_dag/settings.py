@@ -18,6 +18,7 @@ from muppet_dag.errors import BadConfig
 HOME = "~/.muppet-dag"
 #: What DuckDB may take for a task's rows, and the least that is enough for it to run.
 MEMORY, LEAST_MEMORY = "1GB", 10_000_000
+_ON, _OFF = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", re.IGNORECASE | re.ASCII)
 
 
@@ -69,6 +70,14 @@ def count(value: str, name: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise BadConfig(f"{name}={value!r}: expected a whole number, 1 or more")
     return int(text)
+
+
+def switch(value: str, name: str) -> bool:
+    """On or off."""
+    text = value.strip().lower()
+    if text not in _ON | _OFF:
+        raise BadConfig(f"{name}={value!r}: expected on or off")
+    return text in _ON
 
 
 def memory(value: str, name: str) -> str:

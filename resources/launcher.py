@@ -1,15 +1,18 @@
 """Starts training processes with torchrun and listens to them through Dagster Pipes."""
 
+import json
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from muppet_dag.training.launch import Launch, command, environment, raise_if_stopped
+from muppet_dag.files import write_atomic
+from muppet_dag.store import Artefact
+from muppet_dag.training.launch import TRACKED, command, environment, raise_if_stopped
 from resources.follow import follow
 from resources.tracker import Run, Tracker
 
@@ -21,32 +24,77 @@ class Launcher(dg.ConfigurableResource):
     workers: int = 1
     torchrun: list[str] = Field(default_factory=lambda: ["--standalone"])
 
-    def launch(
-        self, context: dg.AssetExecutionContext, tracker: Tracker, config: Mapping[str, Any]
-    ) -> Launch:
-        """A function that runs job files in one process group, each followed by a W&B run.
+    @contextmanager
+    def training(
+        self,
+        context: dg.AssetExecutionContext,
+        tracker: Tracker,
+        config: Mapping[str, Any],
+        tags: Sequence[str] = (),
+    ) -> Iterator["Training"]:
+        """What runs job files in one process group, each followed by a W&B run.
 
-        ``config`` is what the W&B runs say of themselves; their group is the Dagster run.
+        ``config`` and ``tags`` are what the W&B runs say of themselves, beside each job's seed;
+        their group is the Dagster run. They stay open to the end of the block.
         """
 
         def tracked(job: Path) -> AbstractContextManager[Run]:
-            kind = context.asset_key.path[0]
             return tracker.run(
-                name=_name(context, job), group=context.run_id, config=config,
-                job_type=kind, id=_id(job),
+                name=_name(context, job), group=context.run_id,
+                config={**config, "seed": json.loads(job.read_text())["seed"]},
+                job_type=context.asset_key.path[0], id=_id(job), tags=tags,
             )  # fmt: skip
 
-        def run(jobs: Sequence[Path]) -> None:
-            with ExitStack() as stack:
-                runs = [stack.enter_context(tracked(job)) for job in jobs]
-                context.add_asset_metadata({"wandb": _places(runs)})
-                for job, tracked_run in zip(jobs, runs, strict=True):
-                    stack.enter_context(follow(job.parent / "metrics.jsonl", tracked_run))
-                with warnings.catch_warnings():  # Pipes warns of its own preview features
-                    warnings.simplefilter("ignore", dg.PreviewWarning)
-                    _run(context, command(jobs, self.workers, self.torchrun), self.workers, jobs)
+        with ExitStack() as stack:
+            yield Training(self, context, lambda job: stack.enter_context(tracked(job)))
 
-        return run
+
+class Training:
+    """Runs job files (a ``Launch``), and tells their W&B runs what became of them."""
+
+    def __init__(
+        self, launcher: Launcher, context: dg.AssetExecutionContext, track: Callable[[Path], Run]
+    ) -> None:
+        self._launcher, self._context, self._track = launcher, context, track
+        self.runs: list[Run] = []
+
+    def __call__(self, jobs: Sequence[Path]) -> None:
+        """Train. Raises Interrupted if the workers were asked to stop, as by Ctrl-C."""
+        self.runs = [self._track(job) for job in jobs]
+        with ExitStack() as following:
+            for job, run in zip(jobs, self.runs, strict=True):
+                self._context.log.info(f"W&B run {_name(self._context, job)}: {run.place or 'off'}")
+                _keep(job.parent / TRACKED, run.place)
+                following.enter_context(follow(job.parent / "metrics.jsonl", run))
+            with warnings.catch_warnings():  # Pipes warns of its own preview features
+                warnings.simplefilter("ignore", dg.PreviewWarning)
+                line = command(jobs, self._launcher.workers, self._launcher.torchrun)
+                _run(self._context, line, self._launcher.workers, jobs)
+
+    def conclude(self, artefact: Artefact, facts: Sequence[Mapping[str, Any]]) -> None:
+        """Write the model's hash and path and each run's last numbers into the runs' summaries.
+        Nothing is written where nothing was trained."""
+        for run, its in zip(self.runs, facts, strict=False):
+            validation = {k: v for k, v in its["metrics"].items() if k.startswith("validation/")}
+            model = {"model": artefact.version, "path": str(artefact.path)}
+            run.summary({**its, **validation, **model})
+
+    def upload(self, kind: str, artefact: Artefact) -> None:
+        """Make an artefact one of W&B's, where the runs are online: ``kind`` is its type."""
+        for run in self.runs[:1]:
+            run.artifact(
+                artefact.manifest.name, kind, artefact.path,
+                {"content_hash": artefact.version, "inputs": dict(artefact.manifest.inputs)},
+            )  # fmt: skip
+
+
+def _keep(path: Path, place: str | None) -> None:
+    """Add where a run can be followed to those of its earlier starts, which it goes on from."""
+    known: list[str] = []
+    with suppress(OSError, ValueError):  # none yet, or cut off
+        known = json.loads(path.read_text())
+    if place and place not in known:
+        write_atomic(path, json.dumps([*known, place]))
 
 
 def _run(
@@ -59,11 +107,6 @@ def _run(
     except Exception:
         raise_if_stopped(jobs)
         raise
-
-
-def _places(runs: Sequence[Run]) -> dg.MetadataValue:
-    """Where the W&B runs are: their pages, or their folders on disk."""
-    return dg.MetadataValue.md("\n".join(f"- {run.url or run.path or 'off'}" for run in runs))
 
 
 _LONGEST = 128  # characters that W&B takes for a run's name

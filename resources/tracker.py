@@ -18,21 +18,14 @@ from typing import Any, Literal
 
 import dagster as dg
 
-__all__ = ["REDACTED", "Run", "Tracker", "clean"]
+from resources.redact import clean, number
 
 log = logging.getLogger(__name__)
 
-REDACTED = "[redacted]"
-#: Words of a key that mark a secret. "tokens" is not among them: recipes count tokens. A number
-#: under the words of ``_COUNTED`` is a length or a budget.
-_SECRET = {"token", "key", "apikey", "keys", "credential", "credentials", "auth"}
-_SECRET |= {"secret", "secrets", "password", "passwords", "passwd"}
-_COUNTED = {"token", "key", "keys"}
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-#: Values that are secrets whatever they are called: known prefixes, and a login inside a URL.
-_TELLTALE = re.compile(
-    r"\b(hf_|gh[pousr]_|github_pat_|wandb_v\d_|sk-|AKIA)[\w-]{12,}|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-)
+PROJECT = "muppet-dag"
+#: Values of WANDB_DISABLED that leave W&B on.
+_NO = ("", "0", "false", "no", "off")
+_LONGEST_TAG = 64  # characters that W&B takes
 
 
 class Run:
@@ -46,6 +39,11 @@ class Run:
         self.url: str | None = self._of(lambda: run.url) if online else None
         #: Folder of the run's files, the one that ``wandb sync`` takes.
         self.path: Path | None = self._of(lambda: Path(run.dir).parent)
+
+    @property
+    def place(self) -> str | None:
+        """Where it can be looked at: its page, or its folder on disk; None if it is off."""
+        return self.url or (str(self.path) if self.path else None)
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         """Record numbers at a step. Steps only rise: an older one, as every resumed trainer
@@ -109,17 +107,22 @@ class Run:
 class Tracker(dg.ConfigurableResource):
     """Where runs are tracked.
 
-    ``mode``: "auto" is online when WANDB_API_KEY is set, else offline. ``directory``: the folder
-    in which wandb makes its own ``wandb/`` with one folder per run; upload offline runs with
-    ``wandb sync``. ``timeout``: the longest wait for the server at either end of a run, seconds;
-    ``upload_timeout``: the longest wait for an artifact.
+    ``mode``: "auto" is what WANDB_DISABLED or WANDB_MODE say, and where they say nothing, online
+    when WANDB_API_KEY is set, else offline. ``project``: else WANDB_PROJECT, else "muppet-dag".
+    ``directory``: the folder in which wandb makes its own ``wandb/`` with one folder per run;
+    upload offline runs with ``wandb sync``. ``timeout``: the longest wait for the server at either
+    end of a run, seconds; ``upload_timeout``: the longest wait for an artifact.
+    ``system_metrics``: also record what processors, memory and GPUs do.
+
+    WANDB_ENTITY, WANDB_BASE_URL and WANDB_TAGS are W&B's own and count as there.
     """
 
-    project: str = "muppet-dag"
+    project: str | None = None
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     directory: str = "."
     timeout: float = 30.0
     upload_timeout: float = 300.0
+    system_metrics: bool = False
 
     @contextmanager
     def run(
@@ -130,6 +133,7 @@ class Tracker(dg.ConfigurableResource):
         config: Mapping[str, Any] | None = None,
         job_type: str | None = None,
         id: str | None = None,
+        tags: Sequence[str] = (),
     ) -> Iterator[Run]:
         """Track what happens inside; never raises on its own account.
 
@@ -137,6 +141,7 @@ class Tracker(dg.ConfigurableResource):
         online W&B continues it, offline each start makes one more folder of the same id.
         """
         kwargs = {"name": name, "group": group, "job_type": job_type, "id": id and _safe(id)}
+        kwargs["tags"] = _tags(tags)
         run = self._start(config=clean(config or {}), **kwargs)
         try:
             yield run
@@ -146,47 +151,65 @@ class Tracker(dg.ConfigurableResource):
         run.finish()
 
     def _start(self, **kwargs: Any) -> Run:
-        auto = "online" if os.environ.get("WANDB_API_KEY") else "offline"
-        mode = auto if self.mode == "auto" else self.mode
+        mode = _mode() if self.mode == "auto" else self.mode
         if mode == "disabled":
             return Run()
         try:
-            run = self._init(mode, kwargs)
-            return Run(run, online=mode == "online", patience=self.upload_timeout)
+            return self._init(mode, kwargs)
         except Exception as problem:
-            log.warning("W&B did not start (%s): %s", mode, _text(problem))
-            return self._offline(kwargs) if mode == "online" else Run()
+            log.warning("W&B did not start (%s): %s", mode or "online", _text(problem))
+            return Run() if mode == "offline" else self._offline(kwargs)
 
     def _offline(self, kwargs: dict[str, Any]) -> Run:
         """The server is away: keep the run on disk, under an id that wandb has not in use."""
         kwargs["id"] = kwargs["id"] and f"{kwargs['id']}-offline"
         try:
-            return Run(self._init("offline", kwargs))
+            return self._init("offline", kwargs)
         except Exception:
             return Run()  # the first failure has been logged
 
-    def _init(self, mode: str, kwargs: Mapping[str, Any]) -> Any:
+    def _init(self, mode: str | None, kwargs: Mapping[str, Any]) -> Run:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to its makers
         import wandb
 
         Path(self.directory).mkdir(parents=True, exist_ok=True)
         known = type(wandb.Settings()).model_fields  # older versions lack some
-        settings = {k: v for k, v in _settings(self.timeout).items() if k in known}
-        return wandb.init(
-            project=self.project,
+        wanted = _settings(self.timeout, self.system_metrics)
+        run = wandb.init(
+            project=self.project or os.environ.get("WANDB_PROJECT") or PROJECT,
             mode=mode,
             dir=self.directory,
-            resume="allow" if mode == "online" and kwargs["id"] else None,
+            # Offline there is nothing to go on with, and wandb says so at length.
+            resume="allow" if mode not in ("offline", "dryrun") and kwargs["id"] else None,
             reinit="create_new",  # assets may run side by side in one process
-            settings=wandb.Settings(**settings),
+            settings=wandb.Settings(**{k: v for k, v in wanted.items() if k in known}),
             **kwargs,
         )
+        online = not (run.offline or run.disabled)
+        return Run(run, online=online, patience=self.upload_timeout)
 
 
-def _settings(timeout: float) -> dict[str, Any]:
-    """Quiet, bounded waits, and nothing about the code, the machine or the installed packages."""
+def _mode() -> str | None:
+    """What the environment asks of W&B; None leaves it to W&B's own settings files, where the
+    command ``wandb offline`` writes."""
+    if os.environ.get("WANDB_DISABLED", "").strip().lower() not in _NO:
+        return "disabled"
+    if asked := os.environ.get("WANDB_MODE"):
+        return asked  # what is no mode W&B refuses, and nothing is tracked
+    return None if os.environ.get("WANDB_API_KEY") else "offline"
+
+
+def _tags(tags: Sequence[str]) -> list[str]:
+    """The tags, and those of the environment, which W&B forgets where it is given any."""
+    own = os.environ.get("WANDB_TAGS", "").split(",")
+    return list(dict.fromkeys(tag[:_LONGEST_TAG] for tag in (*tags, *own) if tag))
+
+
+def _settings(timeout: float, system_metrics: bool) -> dict[str, Any]:
+    """Quiet, bounded waits, and nothing about the code or the installed packages; of the machine
+    only how busy it is, where that is asked for."""
     off = ("git", "code", "job_creation")
-    hidden = ("x_disable_meta", "x_disable_machine_info", "x_disable_stats")
+    machine = ("x_disable_machine_info", "x_disable_stats")  # the first switches off both
     return {
         "silent": True,
         "console": "off",
@@ -196,41 +219,9 @@ def _settings(timeout: float) -> dict[str, Any]:
         "login_timeout": timeout,
         "finish_timeout": timeout,
         **{f"disable_{word}": True for word in off},
-        **dict.fromkeys(hidden, True),
+        "x_disable_meta": True,
+        **dict.fromkeys(machine, not system_metrics),
     }
-
-
-def clean(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config as JSON values, with secrets replaced by "[redacted]".
-
-    A secret is what stands under a key with a word such as token, key, secret or password (but
-    numbers of tokens or keys stay); text that looks like an access token or a URL's login; and
-    the value, from 16 characters on, of any environment variable with such a name.
-    """
-    held = {v for k, v in os.environ.items() if _is_secret(k) and len(v) >= 16}
-    return {str(k): _clean(str(k), v, held) for k, v in config.items()}
-
-
-def _clean(key: str, value: Any, held: set[str]) -> Any:
-    number = _number(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if _is_secret(key, _SECRET if _number(value) is None else _SECRET - _COUNTED):
-        return REDACTED
-    if (number := _number(value)) is not None:
-        return number
-    if isinstance(value, Mapping):
-        return {str(k): _clean(str(k), v, held) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(key, item, held) for item in value]
-    text = _TELLTALE.sub(REDACTED, str(value))
-    for secret in held:
-        text = text.replace(secret, REDACTED)
-    return text
-
-
-def _is_secret(key: str, secret: set[str] = _SECRET) -> bool:
-    return any(word.lower() in secret for word in _WORDS.findall(key))
 
 
 def _text(problem: Exception) -> str:
@@ -243,15 +234,4 @@ def _safe(name: str) -> str:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, int | float]:
-    return {str(k): n for k, v in values.items() if (n := _number(v)) is not None}
-
-
-def _number(value: Any) -> int | float | None:
-    """A finite Python number, also from a numpy or torch scalar; else None."""
-    try:
-        value = value.item() if hasattr(value, "item") else value
-    except (ValueError, RuntimeError, TypeError):
-        return None  # an array of several values
-    if isinstance(value, bool):
-        return int(value)
-    return value if isinstance(value, int | float) and math.isfinite(value) else None
+    return {str(k): n for k, v in values.items() if (n := number(v)) is not None}

@@ -36,7 +36,9 @@ def build(settings: Settings) -> dg.Definitions:
             "store": ArtefactStore(home=str(settings.home)),
             "source": DatasetSource(source=settings.source),
             "launcher": Launcher(workers=settings.workers),
-            "tracker": Tracker(directory=str(settings.home / "wandb")),
+            "tracker": Tracker(
+                directory=str(settings.home / "wandb"), system_metrics=settings.system_metrics
+            ),
         },
         # A step here is a call into DuckDB, Rust or a process of its own, all of which use every
         # core; a process per step would cost more than most steps take.

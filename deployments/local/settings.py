@@ -12,8 +12,10 @@ from muppet_dag.hub import is_repository
 DEFAULT_MODEL = "FacebookAI/roberta-base"
 _VARIABLES = (
     "MUPPET_HOME", "MUPPET_SOURCE", "MUPPET_MODEL", "MUPPET_RECIPES", "MUPPET_TASKS",
-    "MUPPET_WORKERS", "MUPPET_MEMORY",
+    "MUPPET_WORKERS", "MUPPET_MEMORY", "MUPPET_SYSTEM_METRICS",
 )  # fmt: skip
+#: What W&B takes for WANDB_MODE; it refuses all else, and would then track nothing.
+_WANDB = ("online", "offline", "disabled", "dryrun", "shared", "run")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Settings:
     ``recipes``: MUPPET_RECIPES, a folder with more recipes.
     ``tasks``: MUPPET_TASKS, a folder with tasks of the user's own.
     ``workers``: MUPPET_WORKERS, training processes on this machine, one per GPU.
+    ``system_metrics``: MUPPET_SYSTEM_METRICS, whether W&B runs record GPUs, processors, memory.
     """
 
     home: Path
@@ -34,6 +37,7 @@ class Settings:
     recipes: Path | None
     workers: int
     tasks: Path | None = None
+    system_metrics: bool = False
 
     @classmethod
     def read(cls) -> "Settings":
@@ -45,6 +49,8 @@ class Settings:
         recipes, tasks = text.get("MUPPET_RECIPES"), text.get("MUPPET_TASKS")
         source = text.get("MUPPET_SOURCE", "hub")
         settings.memory(text.get("MUPPET_MEMORY", settings.MEMORY), "MUPPET_MEMORY")
+        if (mode := os.environ.get("WANDB_MODE")) and mode not in _WANDB:
+            raise BadConfig(f"WANDB_MODE={mode!r}: expected one of {', '.join(_WANDB)}")
         if source != "samples":
             sources.open_source(source)
         return cls(
@@ -54,6 +60,9 @@ class Settings:
             recipes=settings.folder(recipes, "MUPPET_RECIPES") if recipes else None,
             workers=settings.count(text.get("MUPPET_WORKERS", "1"), "MUPPET_WORKERS"),
             tasks=settings.folder(tasks, "MUPPET_TASKS") if tasks else None,
+            system_metrics=settings.switch(
+                text.get("MUPPET_SYSTEM_METRICS", "off"), "MUPPET_SYSTEM_METRICS"
+            ),
         )
 
     @property

@@ -18,6 +18,7 @@ from muppet_dag.model.spec import HeadSpec, Kind
 from muppet_dag.pipeline.data import tokens_name
 from muppet_dag.recipes import FinetuneSection, Recipe, slug
 from muppet_dag.store import Artefact, Store, digest
+from muppet_dag.training.launch import TRACKED
 
 if TYPE_CHECKING:
     from muppet_dag.training.launch import Launch
@@ -201,8 +202,11 @@ def _files(store: Store, recipe: Recipe, tokens: Artefact) -> TaskFiles:
 
 def run_facts(folder: Path) -> dict[str, Any]:
     """What a finished run says of itself: the steps it took, its choice of the best, and under
-    ``metrics`` the last value of each metric, or of validation that of the chosen state."""
+    ``metrics`` the last value of each metric, or of validation that of the chosen state; under
+    ``tracked`` where it was followed, a place for each time that it was started."""
     facts = json.loads((Path(folder) / "run.json").read_text())
+    if (tracked := Path(folder) / TRACKED).is_file():
+        facts["tracked"] = json.loads(tracked.read_text())
     chosen = facts.pop("chosen", {})
     metrics: dict[str, Any] = {}
     for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():

@@ -12,6 +12,9 @@ from pathlib import Path
 from muppet_dag.errors import Interrupted, MuppetError
 from muppet_dag.training.report import FACTS
 
+#: A list of places (pages, folders) where the run of a job file beside it can be followed; whoever
+#: launches may write it, and what was trained keeps it among its facts.
+TRACKED = "tracked.json"
 #: Runs job files one after the other and returns when all are done.
 Launch = Callable[[Sequence[Path]], None]
 

@@ -106,12 +106,57 @@ def test_the_mixture_leaves_out_what_the_overlap_report_found(made) -> None:
 
 
 def test_training_is_tracked_offline(made) -> None:
-    chosen, _, ran = made
+    chosen, instance, ran = made
     runs = list((chosen.home / "wandb" / "wandb").glob("offline-run-*"))
-    events = [event for result in ran for event in result.get_asset_materialization_events()]
-    trained = next(e for e in events if e.asset_key == dg.AssetKey("prefinetuned"))
-    assert "offline-run-" in trained.materialization.metadata["wandb"].value
-    assert len(runs) == 1 + 2 * 2  # one pre-finetuning, two seeds from two initialisations
+    # One pre-finetuning, two seeds from two initialisations, the leaderboard.
+    assert len(runs) == 1 + 2 * 2 + 1
+    trained = next(r for r in ran if r.asset_materializations_for_node("prefinetuned"))
+    messages = [r.user_message for r in instance.all_logs(trained.run_id) if r.user_message]
+    begun = next(i for i, text in enumerate(messages) if text.startswith("W&B run prefinetuned"))
+    stepped = next(i for i, text in enumerate(messages) if "step 2/6" in text)
+    assert "offline-run-" in messages[begun] and begun < stepped
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "partition", "runs"),
+    [("prefinetuned", f"prefinetuned/{NAME}", NAME, 1),
+     ("finetuned", f"finetuned/{NAME}.pre/rte", f"{NAME}.pre.rte", 2)],
+)  # fmt: skip
+def test_where_a_model_was_followed_is_shown_also_when_it_was_there_already(
+    made, kind, name, partition, runs
+) -> None:
+    chosen, instance, _ = made
+    again = run(chosen, instance, kind, partition=partition)
+    (shown,) = again.asset_materializations_for_node(kind)
+    assert not shown.metadata["fresh"].value
+    places = shown.metadata["wandb"].value.removeprefix("- ").split("\n- ")
+    assert len(places) == runs and all(Path(place).is_dir() for place in places)
+    facts = Store(chosen.home).require(name).facts
+    assert places == [
+        p for each in facts.get("runs", {"": facts}).values() for p in each["tracked"]
+    ]
+
+
+def test_a_tracked_run_says_what_it_is_and_what_became_of_it(made) -> None:
+    from wandb_files import read
+
+    chosen, _, _ = made
+    store = Store(chosen.home)
+    tuned, board = store.require(f"finetuned/{NAME}.pre/rte"), store.require("leaderboard/all")
+    (place,) = tuned.facts["runs"]["2"]["tracked"]
+    about, config, _, summary = read(Path(place))
+    assert sorted(about.tags) == sorted(["finetuned", NAME, "pre", "rte"])
+    assert (config["seed"], config["recipe"], config["initialisation"]) == (2, NAME, "pre")
+    versions = {
+        **tuned.manifest.inputs,
+        **store.require("tokens/tiny-bert-64-16-128/rte").manifest.inputs,
+    }
+    assert versions.items() <= config["versions"].items()
+    assert (summary["model"], summary["path"]) == (tuned.version, str(tuned.path))
+    assert summary["validation/mean"] == tuned.facts["runs"]["2"]["metrics"]["validation/mean"]
+    (place,) = (chosen.home / "wandb" / "wandb").glob("offline-run-*-leaderboard-*")
+    row = pq.read_table(board.path / "leaderboard.parquet").to_pylist()[0]
+    assert read(place)[3][f"{NAME}/rte/{row['metric']}/gain"] == row["gain"]
 
 
 def test_checks_report_numbers_at_every_materialization(made) -> None:

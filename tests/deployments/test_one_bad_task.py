@@ -275,6 +275,8 @@ def test_names_of_runs_are_cut_to_what_the_tracker_takes():
         ("MUPPET_WORKERS", "two", "1 or more"),
         ("MUPPET_WORKERS", "²", "1 or more"),
         ("MUPPET_WORKERS", "1.5", "1 or more"),
+        ("MUPPET_SYSTEM_METRICS", "maybe", "on or off"),
+        ("WANDB_MODE", "ofline", "online, offline"),
         ("HF_ENDPOINT", "huggingface.co", "expected http"),
         ("HF_HOME", "FILE", "a file is in its way"),
     ],
