@@ -320,12 +320,10 @@ def _pairs(row: Mapping[str, Any]) -> Text:
 
 def _artefact(path: Path) -> Path:
     """The artefact itself, or the current one of the folder of its versions."""
-    from muppet_dag.store import pointed
+    from muppet_dag.store.pointers import current
 
-    pointer = path / "current"
-    if not pointer.is_file():
-        return path
-    return path / pointed(pointer)
+    version = current(path)
+    return path / version if version else path
 
 
 def _node(name: str, version: str, manifest: Manifest | None) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -13,8 +14,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muppet_dag import disk
+from muppet_dag.errors import MuppetError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 log = logging.getLogger(__name__)
+#: Seconds of waiting for a lock that are not worth a word.
+_BRIEF_S = 0.5
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -36,7 +46,7 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    _sync_names(path.parent)
 
 
 def make_durable(folder: Path) -> None:
@@ -47,13 +57,21 @@ def make_durable(folder: Path) -> None:
             path = Path(at, name)
             os.chmod(path, 0o666 & ~umask())
             _sync(path)
-        _sync(Path(at))
+        _sync_names(Path(at))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and make their names last; nothing if it is there."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_names(path.parent)
 
 
 def rename(source: Path, target: Path) -> None:
     """Rename what has been made durable, and make the new name last."""
     os.rename(source, target)
-    _sync(target.parent)
+    _sync_names(target.parent)
 
 
 def umask() -> int:
@@ -69,13 +87,19 @@ def umask() -> int:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; computed anew only when its size or modification time has changed."""
+    """SHA-256 of a file; computed anew only when its size or one of its times has changed."""
+    return _file_hash(path, file_state(path))
+
+
+def file_state(path: Path) -> tuple[int, int, int]:
+    """What changes whenever a file is written to: its size in bytes, and when its content and its
+    entry were changed, in nanoseconds. Programs can set back the first time, not the second."""
     at = path.stat()
-    return _file_hash(path, at.st_size, at.st_mtime_ns)
+    return at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
 @lru_cache(maxsize=4096)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
+def _file_hash(path: Path, state: tuple[int, int, int]) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -85,23 +109,63 @@ def lock(path: Path, purpose: str, tell: Callable[[str], None] = log.warning) ->
     """Hold a lock file for as long as the block runs; the kernel frees it with the process.
 
     ``purpose`` is what the holder does ("trains in FOLDER"). Who has to wait tells so once, with
-    the holder's process, machine, purpose and since when.
+    the holder's process, machine, purpose and since when. MuppetError if the file system has no
+    locks.
     """
-    from filelock import FileLock, Timeout
-
-    held = FileLock(path, mode=0o666 & ~umask(), poll_interval=0.2)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
+    held = _lock(path)
+    if not _acquired(held, _BRIEF_S):  # as long as a new holder may take to say who it is
         tell(f"waiting for {holder(path)}")
-        held.acquire()
+        _acquired(held, -1)
     try:
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": now}
-        path.write_text(json.dumps(about))
+        _sign(path, purpose)
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def lock_if_free(path: Path, purpose: str) -> Iterator[bool]:
+    """Hold a lock file if nobody does, without a word; whether it is held. It is removed then, if
+    it is still there: who waits for it sees that and locks a new one."""
+    held = _lock(path)
+    if not _acquired(held, 0):
+        yield False
+        return
+    try:
+        _sign(path, purpose)
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        held.release()
+
+
+def _sign(path: Path, purpose: str) -> None:
+    """Note in a lock file who holds it."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": now}
+    path.write_text(json.dumps(about))
+
+
+def _lock(path: Path) -> FileLock:
+    from filelock import FileLock
+
+    # A lock that is the existence of a file would outlive a killed process.
+    return FileLock(path, mode=0o666 & ~umask(), poll_interval=0.1, fallback_to_soft=False)
+
+
+def _acquired(held: FileLock, seconds: float) -> bool:
+    from filelock import Timeout
+
+    try:
+        held.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    except OSError as error:
+        if error.errno in disk.NO_LOCKS:
+            place = f"{held.lock_file}: {error.strerror}"
+            raise MuppetError(f"{place}: {disk.NO_LOCKS_ADVICE}") from error
+        raise
+    return True
 
 
 def holder(path: Path) -> str:
@@ -111,6 +175,15 @@ def holder(path: Path) -> str:
         return "process {pid} on {host}, which {purpose} since {since}".format(**about)
     except (OSError, ValueError, KeyError, TypeError):
         return f"another process, which holds {path}"
+
+
+def _sync_names(folder: Path) -> None:
+    """Make the names in a folder last, where its file system can: some network ones cannot."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP):
+            raise
 
 
 def _sync(path: Path) -> None:

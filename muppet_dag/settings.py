@@ -7,12 +7,14 @@ here raises BadConfig and nothing else.
 from __future__ import annotations
 
 import codecs
+import fcntl
 import re
 import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from muppet_dag import disk
 from muppet_dag.errors import BadConfig
 
 HOME = "~/.muppet-dag"
@@ -44,7 +46,8 @@ def folder(value: str | Path, name: str) -> Path:
 
 
 def writable(value: str | Path, name: str = "MUPPET_HOME") -> Path:
-    """A folder that files can be written to, made if it is not there, as an absolute path."""
+    """A folder that files can be written to and locked, made if it is not there, as an absolute
+    path."""
     place = path(value, name)
     try:
         place = place.resolve()
@@ -52,16 +55,22 @@ def writable(value: str | Path, name: str = "MUPPET_HOME") -> Path:
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"x")
             file.flush()
-    except (FileExistsError, NotADirectoryError) as error:
-        raise BadConfig(
-            f"{name}={str(value)!r}: a file is in its way, expected a folder"
-        ) from error
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (OSError, RuntimeError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or error
-        raise BadConfig(
-            f"{name}={str(value)!r}: cannot be written to ({problem}); name another folder"
-        ) from error
+        raise BadConfig(f"{name}={str(value)!r}: {_refusal(error, place)}") from error
     return place
+
+
+def _refusal(error: Exception, place: Path) -> str:
+    """Why a folder cannot be used, and what to do."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is in its way, expected a folder"
+    number, problem = getattr(error, "errno", None), getattr(error, "strerror", None) or error
+    if number in disk.NO_LOCKS:
+        return f"{problem}: {disk.NO_LOCKS_ADVICE}"
+    if number in disk.FULL:
+        problem = f"{problem}, {disk.room(place)} left"
+    return f"cannot be written to ({problem}); name another folder"
 
 
 def count(value: str, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -189,6 +190,7 @@ def test_lineage_refuses_what_is_broken(run, tmp_path, store, two_levels):
     (shards.path / "manifest.json").unlink()
     assert str(shards.path) in refused(run("lineage", tokens.path))
     (store.folder("tokens/rte") / "current").write_text("{")
+    shutil.rmtree(store.folder("tokens/rte") / "made")
     assert "not the pointer" in refused(run("lineage", store.folder("tokens/rte")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from muppet_dag.corpus.sources import Source
 
+log = logging.getLogger(__name__)
 #: Raise when the same base model would be found to have other facts.
 BASE_VERSION = "2"
 #: Where the overlap report lies.
@@ -74,8 +76,13 @@ def make_shards(store: Store, source: Source, task: Task) -> Artefact:
 
 
 def last_facts(store: Store, task: Task) -> Mapping[str, Any] | None:
-    """Facts of the shards that stand now, if this very entry made them."""
-    current = store.current(f"shards/{task.name}")
+    """Facts of the shards that stand now, if this very entry made them; none of damaged ones, which
+    are made again."""
+    try:
+        current = store.current(f"shards/{task.name}")
+    except MuppetError as error:
+        log.warning("%s", error)
+        return None
     same = current is not None and current.manifest.code_version == shards_code(task)
     return current.facts if same else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch)
     def make(folder: Path, key: str) -> Mapping[str, Any]:
         from muppet_dag.training.job import Job
 
-        work = store.workspace(key)
+        work = store.workspace(key, f"prefinetuned/{recipe.name}")
         job = Job(
             name=recipe.name, init=str(base.path), init_hash=base.version,
             mixture=str(mixture.path), mixture_hash=mixture.version,
@@ -64,7 +64,7 @@ def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch)
         code_version=TRAINING_VERSION,
         inputs={base.manifest.name: base.version, mixture.manifest.name: mixture.version},
         parameters={"training": recipe.training.decides, "seed": recipe.seed},
-        volatile=("metrics.jsonl",),
+        volatile=("metrics.jsonl",), reads=_read(store, tokens.values()),
     )  # fmt: skip
 
 
@@ -85,8 +85,10 @@ def finetune(
             f"fine-tuning needs both. Take it out of finetune.tasks of recipe {recipe.name!r}."
         )
 
+    name = finetuned_name(recipe, default_base, initialisation, task)
+
     def make(folder: Path, key: str) -> Mapping[str, Any]:
-        work = store.workspace(key)
+        work = store.workspace(key, name)
         jobs = [
             _finetune_job(store, recipe, init, tokens, initialisation, seed, work / f"seed-{seed}")
             for seed in settings.seeds
@@ -102,11 +104,12 @@ def finetune(
         return {**facts, "seeds": list(settings.seeds), "runs": runs}
 
     return store.build(
-        finetuned_name(recipe, default_base, initialisation, task), make,
+        name, make,
         code_version=TRAINING_VERSION,
         inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
         parameters=_finetuning(recipe, task),
         volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
+        reads=_read(store, [tokens]),
     )  # fmt: skip
 
 
@@ -188,10 +191,23 @@ def head_spec(task: Task) -> HeadSpec:
     return HeadSpec(task.head, kinds[task.family])
 
 
+def _read(store: Store, tokens: Iterable[Artefact]) -> Iterator[Artefact]:
+    """What a training process reads of tasks: their tokens and the shards below them."""
+    for each in tokens:
+        yield each
+        yield _shards(store, each)
+
+
+def _shards(store: Store, tokens: Artefact) -> Artefact:
+    """The shards that tokens were made of."""
+    name = f"shards/{tokens.manifest.name.rsplit('/', 1)[1]}"
+    return store.open(name, tokens.manifest.inputs[name])
+
+
 def _files(store: Store, recipe: Recipe, tokens: Artefact) -> TaskFiles:
     """What a training process needs to know of a task, at the versions of these tokens."""
     task = catalogue.get(tokens.manifest.name.rsplit("/", 1)[1])
-    shards = store.open(f"shards/{task.name}", tokens.manifest.inputs[f"shards/{task.name}"])
+    shards = _shards(store, tokens)
     return TaskFiles(
         name=task.name, family=task.family, head=head_spec(task), metrics=task.metrics,
         tokens=str(tokens.path), shards=str(shards.path),

@@ -2,6 +2,6 @@
 
 from muppet_dag.store.lineage import lineage
 from muppet_dag.store.manifest import MANIFEST, Manifest, digest, verify
-from muppet_dag.store.store import Artefact, Store, pointed
+from muppet_dag.store.store import Artefact, Store
 
-__all__ = ["MANIFEST", "Artefact", "Manifest", "Store", "digest", "lineage", "pointed", "verify"]
+__all__ = ["MANIFEST", "Artefact", "Manifest", "Store", "digest", "lineage", "verify"]

@@ -39,22 +39,51 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read ``folder/manifest.json``; a folder without one is not an artefact."""
+        """Read ``folder/manifest.json``. MuppetError if there is none, so that the folder is not an
+        artefact, or if it is not what was written."""
         path = Path(folder) / MANIFEST
-        if not path.is_file():
-            raise MuppetError(f"{folder}: no {MANIFEST}, so this is not a finished artefact")
         try:
-            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            fields = json.loads(path.read_bytes())
+            if "digest" in fields and fields.pop("digest") != digest(fields):
+                raise ValueError("its digest differs")
+            manifest = cls(**fields)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            problem = f"{folder}: no {MANIFEST}, so this is not a finished artefact"
+            raise MuppetError(problem) from error
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise MuppetError(f"{path}: not the manifest of an artefact ({error})") from error
-        tables = (manifest.inputs, manifest.parameters, manifest.files, manifest.facts)
-        if not all(isinstance(table, dict) for table in tables):
+        if not manifest._is_sound():
             raise MuppetError(f"{path}: not the manifest of an artefact")
         return manifest
 
+    def _is_sound(self) -> bool:
+        if not all(
+            isinstance(table, dict)
+            for table in (self.inputs, self.parameters, self.files, self.facts)
+        ):
+            return False
+        texts = (self.name, self.content_hash, self.code_version, *self.inputs.values())
+        files = self.files.values()
+        return all(isinstance(text, str) for text in texts) and all(
+            isinstance(file, dict) and {"bytes", "sha256"} <= set(file) for file in files
+        )
+
     def write(self, folder: Path) -> None:
-        """Write ``folder/manifest.json`` durably."""
-        write_atomic(Path(folder) / MANIFEST, json.dumps(asdict(self), indent=1, sort_keys=True))
+        """Write ``folder/manifest.json`` durably, with a digest of itself."""
+        fields = json.loads(json.dumps(asdict(self)))  # as they will be read
+        text = json.dumps({**fields, "digest": digest(fields)}, indent=1, sort_keys=True)
+        write_atomic(Path(folder) / MANIFEST, text)
+
+    @property
+    def key(self) -> str:
+        """The hash of what it is and of everything that it is made from."""
+        asked = {"in": self.inputs, "parameters": self.parameters}
+        return digest({"name": self.name, "code": self.code_version, **asked})
+
+    @property
+    def below(self) -> dict[str, str]:
+        """The artefacts among the inputs."""
+        return {name: version for name, version in self.inputs.items() if is_artefact(name)}
 
 
 def verify(folder: Path) -> Manifest:

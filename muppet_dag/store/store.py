@@ -2,28 +2,25 @@
 
 An artefact is a folder ``<store>/<name>/<content hash>/`` with a ``manifest.json`` beside its
 files, written last. It is built in a temporary folder and renamed into place, so a reader sees
-all of it or none. Two small pointers lie beside: ``made/<inputs hash>`` (what these inputs gave,
-so that the same inputs find the artefact instead of re-making it) and ``current``.
+all of it or none.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import re
+import itertools
+import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from muppet_dag import settings
+from muppet_dag import disk, settings
 from muppet_dag.errors import BadConfig, MuppetError
-from muppet_dag.files import lock, make_durable, rename, write_atomic
+from muppet_dag.files import lock, make_durable, make_folder, rename
+from muppet_dag.store import pointers, remains
 from muppet_dag.store.manifest import (
-    MANIFEST,
     Manifest,
     describe,
     digest,
@@ -31,6 +28,14 @@ from muppet_dag.store.manifest import (
     is_artefact,
     verify,
 )
+from muppet_dag.store.whole import damage
+
+log = logging.getLogger(__name__)
+#: Folders of stores that this process has cleared.
+_CLEARED: set[Path] = set()
+
+#: Fills an empty folder, given the hash of all inputs too, and returns the facts.
+Make = Callable[[Path, str], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,13 @@ class Store:
     def build(
         self,
         name: str,
-        make: Callable[[Path, str], Mapping[str, Any]],
+        make: Make,
         *,
         code_version: str,
         inputs: Mapping[str, str],
         parameters: Mapping[str, Any] | None = None,
         volatile: tuple[str, ...] = (),
+        reads: Iterable[Artefact] = (),
     ) -> Artefact:
         """Return the artefact these inputs give, making it if it is not there yet.
 
@@ -81,39 +87,33 @@ class Store:
         outlive a crash. The content hash is that of the files and of the artefacts among the
         inputs; files named in ``volatile`` (timings, logs) are checksummed but do not count. A
         second process that builds the same thing waits for the first and then finds its result.
+
+        The artefacts among the inputs, and those below them that ``make`` ``reads``, are checked to
+        be what was written before anything is made of them. MuppetError if one is not, or if the
+        disk is full or refuses; other errors of ``make`` pass.
         """
-        parameters = dict(parameters or {})
-        key = digest({"name": name, "code": code_version, "in": inputs, "parameters": parameters})
-        folder = self.folder(name)
-        (settings.writable(self.root) / ".locks").mkdir(exist_ok=True)
-        with _room(self.root), lock(self.root / ".locks" / f"{key}.lock", f"makes {name}"):
-            if artefact := self._existing(folder, key):
-                self._point(folder, key, artefact.manifest)
-                return artefact
-            scratch = self._scratch(key)
-            facts = make(scratch, key)
-            files = {path: describe(scratch / path) for path in file_names(scratch)}
-            counted = {p: file["sha256"] for p, file in files.items() if p not in volatile}
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            # Artefacts below are read through this one (a model by way of its mixture), so their
-            # versions count; a dataset's commit does not: equal rows stop the wave there.
-            below = {name: version for name, version in inputs.items() if is_artefact(name)}
-            content = digest({"files": counted, "inputs": below})
-            manifest = Manifest(
-                name, content, code_version, dict(inputs), parameters, files, facts, now
-            )
-            path = self._commit(scratch, folder, manifest)
-            self._point(folder, key, manifest)
-            shutil.rmtree(self.root / "work" / key, ignore_errors=True)
-        return Artefact(path, Manifest.read(path), fresh=True)
+        wanted = Manifest(name, "", code_version, dict(inputs), dict(parameters or {}), {})
+        folder, root = self.folder(name), settings.writable(self.root)
+        with disk.plain_errors(root, f"making {name}"):
+            self._clear()
+            with lock(root / ".locks" / f"{wanted.key}.lock", f"makes {name}"):
+                artefact = self._existing(wanted)
+                artefact = artefact or self._make(wanted, make, volatile, reads)
+                pointers.point(folder, wanted.key, artefact.manifest)
+                shutil.rmtree(root / "work" / wanted.key, ignore_errors=True)
+            remains.clear_temporary(folder)
+        return artefact
 
     def current(self, name: str) -> Artefact | None:
-        """The artefact of that name that was made (or found again) last, if any."""
-        pointer = self.folder(name) / "current"
-        if not pointer.is_file():
-            return None
-        path = self.folder(name) / pointed(pointer)
-        return Artefact(path, Manifest.read(path))
+        """The artefact of that name that was made (or found again) last; None if none was.
+
+        MuppetError if it is damaged; making it again mends that.
+        """
+        try:
+            version = pointers.current(self.folder(name))
+        except MuppetError as error:
+            raise MuppetError(f"{error}; materialize {name} again, which writes it anew") from error
+        return self.open(name, version) if version else None
 
     def require(self, name: str) -> Artefact:
         """``current``, or an error that says what to make first."""
@@ -123,50 +123,80 @@ class Store:
         return artefact
 
     def open(self, name: str, version: str) -> Artefact:
-        """One exact version."""
+        """One exact version. MuppetError if it is not there, or its manifest is damaged."""
         path = self.folder(name) / version
-        return Artefact(path, Manifest.read(path))
+        try:
+            manifest = Manifest.read(path)
+            if (manifest.name, manifest.content_hash) != (name, version):
+                raise MuppetError(f"{path}: its manifest is that of another artefact")
+        except MuppetError as error:
+            raise MuppetError(f"{error}; materialize {name} again, which replaces it") from error
+        return Artefact(path, manifest)
 
-    def workspace(self, key: str) -> Path:
-        """Scratch space that outlives a crash (checkpoints); ``key`` as ``build`` hands it out.
+    def workspace(self, key: str, name: str) -> Path:
+        """Scratch space of an artefact that outlives a crash (checkpoints); ``key`` as ``build``
+        hands it out.
 
         It is removed when the build has succeeded.
         """
         path = self.root / "work" / key
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
+        remains.own(path, name)
         return path
+
+    def _clear(self) -> None:
+        """See to the folders of builds, and to what killed ones left there, once a process."""
+        for name in (".locks", ".building"):
+            make_folder(self.root / name)
+        if self.root not in _CLEARED:
+            _CLEARED.add(self.root)
+            remains.clear(self.root)
+
+    def _existing(self, wanted: Manifest) -> Artefact | None:
+        """What these inputs gave before, if all its files still are as they were written."""
+        for path in pointers.candidates(self.folder(wanted.name), wanted.key):
+            try:
+                artefact = self.open(wanted.name, path.name)
+                problem = damage(path, artefact.manifest)
+            except MuppetError as error:
+                problem = str(error.__cause__ or error)
+            if not problem:
+                return artefact
+            log.warning("%s; %s is made again", problem, wanted.name)
+        return None
+
+    def _make(
+        self, wanted: Manifest, make: Make, volatile: tuple[str, ...], reads: Iterable[Artefact]
+    ) -> Artefact:
+        inputs = (self.open(name, version) for name, version in wanted.below.items())
+        for artefact in itertools.chain(inputs, reads):
+            _require_whole(artefact)
+        scratch = self._scratch(wanted.key)
+        try:
+            with disk.plain_errors(scratch, lambda: _progress(wanted.name, scratch)):
+                facts = make(scratch, wanted.key)
+            manifest = _finished(wanted, scratch, facts, volatile)
+            path = self._commit(scratch, manifest)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)  # also to give back the room it took
+        return Artefact(path, Manifest.read(path), fresh=True)
 
     def _scratch(self, key: str) -> Path:
         """An empty folder on the store's own disk; a killed build's leftover is removed."""
         path = self.root / ".building" / key
         shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
+        path.mkdir()
         return path
 
-    def _existing(self, folder: Path, key: str) -> Artefact | None:
-        """What these inputs gave before, if all its files still stand as they were written."""
-        pointer = folder / "made" / key
-        if not pointer.is_file():
-            return None
-        path = folder / pointed(pointer)
-        if not (path / MANIFEST).is_file():
-            return None
-        manifest = Manifest.read(path)
-        whole = all(
-            (path / name).is_file() and (path / name).stat().st_size == file["bytes"]
-            for name, file in manifest.files.items()
-        )
-        return Artefact(path, manifest) if whole else None
-
-    def _commit(self, scratch: Path, folder: Path, manifest: Manifest) -> Path:
+    def _commit(self, scratch: Path, manifest: Manifest) -> Path:
         """Rename into place; what stands there already is kept if it is whole."""
         manifest.write(scratch)
+        folder = self.folder(manifest.name)
         path = folder / manifest.content_hash
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if path.exists():
             try:
                 verify(path)
-                shutil.rmtree(scratch)
                 return path
             except MuppetError:
                 shutil.rmtree(path)
@@ -174,34 +204,30 @@ class Store:
         rename(scratch, path)
         return path
 
-    def _point(self, folder: Path, key: str, manifest: Manifest) -> None:
-        pointer = json.dumps(
-            {"content_hash": manifest.content_hash, "inputs": dict(manifest.inputs)}
-        )
-        (folder / "made").mkdir(exist_ok=True)
-        write_atomic(folder / "made" / key, pointer)
-        write_atomic(folder / "current", pointer)
+
+def _finished(
+    wanted: Manifest, folder: Path, facts: Mapping[str, Any], volatile: tuple[str, ...]
+) -> Manifest:
+    """The manifest of what was made in a folder."""
+    files = {path: describe(folder / path) for path in file_names(folder)}
+    counted = {p: file["sha256"] for p, file in files.items() if p not in volatile}
+    # Artefacts below are read through this one (a model by way of its mixture), so their versions
+    # count; a dataset's commit does not: equal rows stop the wave there.
+    content = digest({"files": counted, "inputs": wanted.below})
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return replace(wanted, content_hash=content, files=files, facts=facts, created=now)
 
 
-def pointed(pointer: Path) -> str:
-    """The version that a pointer names. MuppetError if it is no pointer."""
-    try:
-        version = json.loads(pointer.read_text(encoding="utf-8"))["content_hash"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise MuppetError(f"{pointer}: not the pointer of an artefact; delete it") from error
-    if not isinstance(version, str) or not re.fullmatch(r"[\w.\-]+", version):
-        raise MuppetError(f"{pointer}: not the pointer of an artefact; delete it")
-    return version
-
-
-@contextmanager
-def _room(root: Path) -> Iterator[None]:
-    """A disk that is full or read-only is a matter of settings, whoever of us writes to it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
+def _require_whole(artefact: Artefact) -> None:
+    """Raises MuppetError where going on would make something else of it, silently."""
+    if problem := damage(artefact.path, artefact.manifest):
+        name = artefact.manifest.name
         raise MuppetError(
-            f"{root}: {error.strerror}; make room there, or name another folder in MUPPET_HOME"
-        ) from error
+            f"{name}: {problem}. Nothing is made of it: materialize {name} again, which replaces "
+            "it, and then go on"
+        )
+
+
+def _progress(name: str, folder: Path) -> str:
+    size = sum((folder / file).stat().st_size for file in file_names(folder))
+    return f"making {name}, of which {disk.readable(size)} were written"

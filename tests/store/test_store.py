@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def make(folder, key):
     if mode == "die":
         die()
     if mode == "slow":
-        time.sleep(0.5)
+        time.sleep(1.5)
     (folder / "b.txt").write_text("two")
     return {"rows": 2}
 
@@ -66,7 +67,7 @@ def never(_folder: Path, _key: str) -> dict:
 
 def start(store: Store, mode: str) -> subprocess.Popen:
     command = [sys.executable, "-c", BUILDER, str(store.root), mode]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def artefacts(store: Store) -> list[Path]:
@@ -101,10 +102,13 @@ def test_another_commit_with_equal_rows_gives_the_same_version(store):
 
 def test_other_artefacts_as_inputs_give_another_version_even_if_the_bytes_are_equal(store):
     """A mixture of equal shape over other tokens must not pass for the old one."""
-    old = build(store, inputs={"tokens/a": "1"})
-    new = build(store, inputs={"tokens/a": "2"})
+    tokens = [
+        build(store, "tokens/a", inputs={"hub:x": text}, files={"a.txt": text}).version
+        for text in "12"
+    ]
+    old, new = (build(store, inputs={"tokens/a": version}) for version in tokens)
     assert old.version != new.version
-    assert store.current("things/one").manifest.inputs == {"tokens/a": "2"}
+    assert store.current("things/one").manifest.inputs == {"tokens/a": tokens[1]}
 
 
 def test_volatile_files_are_listed_but_do_not_count(store, tmp_path):
@@ -151,11 +155,16 @@ def test_a_damaged_artefact_is_made_again(store, damage):
 
 def test_two_processes_that_build_the_same_make_it_once(store, tmp_path):
     both = [start(store, "slow"), start(store, "slow")]
-    outputs = [child.communicate()[0].split() for child in both]
+    ends = [child.communicate() for child in both]
+    outputs = [out.split() for out, _ in ends]
     assert [child.returncode for child in both] == [0, 0]
     assert (tmp_path / "made.log").read_text() == "made\n"
     assert outputs[0][0] == outputs[1][0]
     assert sorted(fresh for _, fresh in outputs) == ["False", "True"]
+    second, first = sorted(range(2), key=lambda index: outputs[index][1] == "True")
+    holder = f"process {both[first].pid} on {socket.gethostname()}"
+    who = f"waiting for {holder}, which makes things/one since "
+    assert who in ends[second][1] and "waiting" not in ends[first][1]
 
 
 def test_a_build_that_waits_takes_over_when_the_first_one_is_killed(store, tmp_path):
@@ -232,8 +241,8 @@ def test_a_workspace_outlives_a_failure_and_goes_with_success(store):
     seen = []
 
     def make(folder: Path, key: str) -> dict:
-        work = store.workspace(key)
-        seen.append([p.name for p in work.iterdir()])
+        work = store.workspace(key, "things/one")
+        seen.append([p.name for p in work.glob("[!.]*")])
         (work / "checkpoint").write_text("x")
         if len(seen) == 1:
             raise RuntimeError("killed")
