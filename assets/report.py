@@ -9,6 +9,7 @@ import dagster as dg
 from muppet_dag.corpus.quality import Finding
 from muppet_dag.errors import MuppetError
 from muppet_dag.store import Artefact
+from muppet_dag.text import markdown, printable
 
 #: Only what may pass by itself is tried again: the network. Bad data stays bad.
 RETRIES = dg.RetryPolicy(
@@ -43,7 +44,7 @@ def checked(finding: Finding) -> dg.AssetCheckResult:
         metadata["rows"] = dg.MetadataValue.md(table(finding.rows))
     return dg.AssetCheckResult(
         check_name=finding.name, passed=finding.passed, severity=severity,
-        description=finding.note or None, metadata=metadata,
+        description=printable(finding.note) or None, metadata=metadata,
     )  # fmt: skip
 
 
@@ -59,8 +60,8 @@ def plain_errors() -> Iterator[None]:
 def table(rows: list[Mapping[str, Any]]) -> str:
     """Rows as a Markdown table; columns in the order they first occur."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[_cell(row.get(column, "")) for column in columns] for row in rows]
+    lines = [[markdown(column) for column in columns], ["---"] * len(columns)]
+    lines += [[markdown(str(row.get(column, ""))) for column in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -72,8 +73,4 @@ def tracked(runs: Sequence[Mapping[str, Any]]) -> dict[str, dg.MetadataValue]:
 
 def plain(value: Any) -> Any:
     """A number or text that Dagster accepts as metadata."""
-    return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return value if isinstance(value, int | float) else printable(str(value))

@@ -13,6 +13,7 @@ from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import quality
 from muppet_dag.store import digest
+from muppet_dag.text import markdown
 from resources.store import ArtefactStore, DatasetSource
 
 
@@ -101,7 +102,7 @@ def problem_asset(name: str, problem: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=["shards", re.sub(r"\W", "_", name)],
         group_name="problems",
-        description=f"Cannot be used: {problem}",
+        description=f"Cannot be used: {markdown(problem)}",
         tags={"muppet/problem": "declaration"},
     )
     def refused() -> None:

@@ -13,6 +13,7 @@ import typer
 
 from muppet_dag import settings
 from muppet_dag.errors import BadConfig, MuppetError
+from muppet_dag.text import console, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +74,7 @@ def show(
         version = place.version(entry.dataset)
         files = place.fetch(entry.dataset, version)
         paths = _files(entry, split, files)
-        typer.echo(f"{place.label(entry.dataset)} at {version}")
+        typer.echo(printable(f"{place.label(entry.dataset)} at {version}"))
         _print_rows(entry, _raw(entry, paths, rows), _normalised(entry, split, paths, rows), split)
 
 
@@ -122,7 +123,7 @@ def recipe(
         from muppet_dag import recipes
         from muppet_dag.recipes.write import toml
 
-        typer.echo(toml(recipes.get(name, *_folders(folder))), nl=False)
+        typer.echo(printable(toml(recipes.get(name, *_folders(folder)))), nl=False)
 
 
 @app.callback()
@@ -157,16 +158,13 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _complain(text: str) -> None:
-    from rich.console import Console
-
     line = " ".join(text.split())
-    Console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    console(stderr=True).print(line, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    width = None if sys.stdout.isatty() else _WIDE
+    return console(width=width, highlight=False, markup=False)
 
 
 def _print_tasks(entries: Sequence[Task]) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from muppet_dag.text import printable
+
 
 class MuppetError(Exception):
-    """Base of all errors that come from data or settings rather than from a bug."""
+    """Base of all errors that come from data or settings rather than from a bug.
+
+    Messages quote names and values of other people; nothing in them steers a terminal.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class BadData(MuppetError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -229,3 +230,27 @@ def test_lineage_of_what_is_no_artefact_is_one_line(run, tmp_path, name, content
     (tmp_path / "thing" / name).write_bytes(content)
     assert message in refused(run("lineage", tmp_path / "thing"))
     assert "no manifest.json" in refused(run("lineage", tmp_path / "thing" / "nosuch"))
+
+
+def test_a_row_that_would_steer_the_terminal_is_shown_and_does_nothing(tmp_path):
+    evil = "\x1b]0;owned\x07\x9b2J\u202egnp\u200b\ufeff\r"
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    (folder / "evil.tsv").write_text(
+        f"text\tlabel\tnote{evil.strip()}\nfine{evil[:-1]}\t1\t{evil[:-1]}\n"
+    )
+    (folder / "evil.toml").write_text(
+        '[evil]\nfamily = "classification"\nfiles = { train = "evil.tsv" }\n'
+        'text = "text"\nlabel = "CAST(label AS BIGINT)"\nclasses = ["a", "b"]\n'
+        '[worse]\nfamily = "classification"\nfiles = { train = "evil.tsv" }\ntext = "nothing"\n'
+        'label = "label"\nclasses = ["a", "b"]\n'
+    )
+    for words in (("show", "evil"), ("show", "worse")):
+        done = subprocess.run(
+            [sys.executable, "-c", "from muppet_dag.cli import app; app()", *words],
+            capture_output=True,
+            env={**os.environ, "MUPPET_TASKS": str(folder), "MUPPET_HOME": str(tmp_path)},
+        )  # fmt: skip
+        said = (done.stdout + done.stderr).decode()
+        assert "fine" in said or "note" in said, said
+        assert not set(said) & set("\x1b\x07\x9b\u202e\u200b\ufeff\r"), said

@@ -23,7 +23,7 @@ from assets.partitions import Plan
 from deployments.local.home import prepare
 from deployments.local.location import build
 from deployments.local.settings import Settings
-from muppet_dag import pipeline, recipes
+from muppet_dag import pipeline, recipes, text
 from muppet_dag.catalogue import PROBLEMS, TASKS
 from muppet_dag.errors import MuppetError
 from muppet_dag.store import Store
@@ -110,7 +110,7 @@ def main(
     steps: int = typer.Option(0, help="Steps of pre-finetuning; 0: as the recipes say"),
 ) -> None:
     """Materialize the whole DAG with the demo recipes."""
-    started, console = time.perf_counter(), Console()
+    started, console = time.perf_counter(), text.console()
     try:
         settings = Settings.read()
         pipeline.open_source(settings.source, Store(settings.home))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from muppet_dag import text
 from muppet_dag.errors import BadConfig
 from muppet_dag.evaluation.picture import draw, gain
 
@@ -146,11 +147,10 @@ def markdown(summary: pa.Table) -> str:
 def print_table(summary: pa.Table, console: Console | None = None) -> None:
     """Show the summary in the terminal, a table per recipe: values times 100, losses red."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console, rows = console or Console(), summary.to_pylist()
+    console, rows = console or text.console(), summary.to_pylist()
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         title = Text(recipe, "bold")
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
