@@ -7,13 +7,11 @@ size and times, for later processes too: a store of fifty tasks is not read agai
 from __future__ import annotations
 
 import json
-import logging
+from contextlib import suppress
 from pathlib import Path
 
 from muppet_dag.files import file_hash, file_state, make_folder, write_atomic
 from muppet_dag.store.manifest import Manifest
-
-log = logging.getLogger(__name__)
 
 
 def damage(folder: Path, manifest: Manifest) -> str | None:
@@ -30,8 +28,9 @@ def damage(folder: Path, manifest: Manifest) -> str | None:
         if before.get(name) != now[name] and file_hash(path) != expected["sha256"]:
             return f"{path} is damaged: its bytes are not those that were written"
     if now != before:
-        make_folder(memory.parent)
-        write_atomic(memory, json.dumps(now))
+        with suppress(OSError):  # of a store that can only be read, or is full: hashed again then
+            make_folder(memory.parent)
+            write_atomic(memory, json.dumps(now))
     return None
 
 
