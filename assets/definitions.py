@@ -26,13 +26,13 @@ def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
         *(tokens_asset(task, plan) for task in TASKS.values() if plan.readers(task.name)),
         mixture_asset(plan),
         prefinetuned_asset(plan),
-        finetuned_asset(plan),
-        evaluation_asset(plan),
+        *(finetuned_asset(task, plan) for task in plan.downstream),
+        *(evaluation_asset(task, plan) for task in plan.downstream),
         leaderboard_asset(plan),
     ]
 
 
-def all_jobs() -> list:
+def all_jobs(plan: Plan) -> list:
     """What people start by name; a partitioned job asks for its partition."""
     repositories = {repository_key(task.dataset.repository) for task in TASKS.values()}
     return [
@@ -48,8 +48,12 @@ def all_jobs() -> list:
             "prefinetune", dg.AssetSelection.keys("mixture", "prefinetuned"),
             description="Draw the mixture of a recipe and train on it.",
         ),
-        dg.define_asset_job(
-            "downstream", dg.AssetSelection.keys("finetuned", "evaluation"),
-            description="Fine-tune one task from one initialisation and score it.",
+        *(
+            dg.define_asset_job(
+                f"finetune_{task}",
+                dg.AssetSelection.keys(["finetuned", task], ["evaluation", task]),
+                description=f"Fine-tune one arm on {task} and score it.",
+            )
+            for task in plan.downstream
         ),
     ]  # fmt: skip

@@ -12,25 +12,23 @@ from resources.store import ArtefactStore
 from resources.tracker import Tracker
 
 
-def evaluation_asset(plan: Plan) -> dg.AssetsDefinition:
-    """A task's own metrics over all seeds of one initialisation."""
+def evaluation_asset(task: str, plan: Plan) -> dg.AssetsDefinition:
+    """A task's own metrics over all seeds; a partition is an arm."""
 
     @dg.asset(
-        key=["evaluation"],
-        deps=[dg.AssetKey(["finetuned"])],
-        partitions_def=plan.by_downstream,
-        group_name="results",
+        key=["evaluation", task],
+        deps=[dg.AssetKey(["finetuned", task])],
+        partitions_def=plan.by_arm(task),
+        group_name="downstream",
         code_version=pipeline.EVALUATION_VERSION,
-        description="Each task's own metrics on its validation split, seed by seed.",
+        description=f"The metrics of {task} on its validation split, seed by seed.",
         kinds={"python"},
         automation_condition=follow(),
     )
     def evaluation(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
-        recipe, start, task = plan.parse(context.partition_key)
         with plain_errors():
-            artefact = pipeline.evaluate(
-                store.open(), recipe, plan.default_base, start, catalogue.get(task)
-            )
+            arm = plan.arms[context.partition_key]
+            artefact = pipeline.evaluate(store.open(), arm, catalogue.get(task))
         scores = artefact.facts["scores"]
         means = {
             name: sum(values) / len(values)
@@ -47,7 +45,7 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=["leaderboard"],
-        deps=[dg.AssetKey(["evaluation"])],
+        deps=[dg.AssetKey(["evaluation", task]) for task in plan.downstream],
         group_name="results",
         code_version=pipeline.EVALUATION_VERSION,
         description="Fine-tuned from the base model against fine-tuned from the pre-finetuned one.",
@@ -62,7 +60,8 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
         from muppet_dag.evaluation.leaderboard import markdown
 
         with plain_errors():
-            artefact = pipeline.make_leaderboard(store.open(), plan.recipes.values())
+            recipes = plan.recipes.values()
+            artefact = pipeline.make_leaderboard(store.open(), recipes, plan.default_base)
         summary = pq.read_table(artefact.path / "leaderboard.parquet")
         picture = (artefact.path / "leaderboard.png").read_bytes()
         if artefact.fresh:

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import dagster as dg
 
 from muppet_dag import pipeline
 from muppet_dag.errors import BadConfig
-from muppet_dag.pipeline import BASE, PRE, initialisations
+from muppet_dag.pipeline import Arm, arms
 from muppet_dag.recipes import Recipe, slug
-
-#: Partition key of a fine-tuned model: ``<recipe>.base.<task>`` or ``<recipe>.pre.<task>``.
-SEPARATOR = "."
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,15 @@ class Plan:
 
     def readers(self, task: str) -> list[Recipe]:
         """The recipes that read a task."""
-        return [r for r in self.recipes.values() if task in self.tasks(r)]
+        return self._readers.get(task, [])
+
+    @cached_property
+    def _readers(self) -> Mapping[str, list[Recipe]]:
+        found: dict[str, list[Recipe]] = {}
+        for recipe in self.recipes.values():
+            for task in self.tasks(recipe):
+                found.setdefault(task, []).append(recipe)
+        return found
 
     @property
     def by_tokenizer(self) -> dg.StaticPartitionsDefinition:
@@ -95,25 +101,37 @@ class Plan:
             sorted({self.tokenizer(r) for r in self.recipes.values()})
         )
 
-    @property
-    def downstream(self) -> list[str]:
-        """Partition keys of fine-tuned models and evaluations."""
+    @cached_property
+    def arms(self) -> Mapping[str, Arm]:
+        """What is compared downstream, by name: a baseline that recipes share is there once."""
+        found: dict[str, Arm] = {}
+        for recipe in self.recipes.values():
+            for arm in arms(recipe, self.default_base):
+                found.setdefault(arm.name, arm)
+        return found
+
+    @cached_property
+    def downstream(self) -> Mapping[str, list[Arm]]:
+        """The tasks that recipes fine-tune, each with the arms that are compared on it."""
+        asked: dict[str, set[str]] = {}
+        for recipe in self.recipes.values():
+            names = {arm.name for arm in arms(recipe, self.default_base)}
+            for task in recipe.finetune.tasks:
+                asked.setdefault(task, set()).update(names)
+        return {task: [self.arms[name] for name in sorted(asked[task])] for task in sorted(asked)}
+
+    def sharing(self, arm: Arm) -> list[str]:
+        """Names of the recipes that an arm belongs to."""
         return [
-            f"{start}{SEPARATOR}{task}"
-            for _, recipe in sorted(self.recipes.items())
-            for start in initialisations(recipe)
-            for task in recipe.finetune.tasks
+            name
+            for name, recipe in self.recipes.items()
+            if arm.name in {each.name for each in arms(recipe, self.default_base)}
         ]
 
-    @property
-    def by_downstream(self) -> dg.StaticPartitionsDefinition:
-        """Fine-tuned models and evaluations."""
-        return dg.StaticPartitionsDefinition(self.downstream)
-
-    def parse(self, key: str) -> tuple[Recipe, str, str]:
-        """(recipe, initialisation, task) of a downstream partition key."""
-        name, _, task = key.split(SEPARATOR)
-        return self.recipes[name], key.removesuffix(f"{SEPARATOR}{task}"), task
+    def by_arm(self, task: str) -> dg.StaticPartitionsDefinition:
+        """Fine-tuned models and evaluations of a task: the arms that some recipe asks for, so that
+        every partition there is can be made."""
+        return dg.StaticPartitionsDefinition([arm.name for arm in self.downstream[task]])
 
     def base_to_tokens(self) -> dg.StaticPartitionMapping:
         """Base model to the tokens made with its tokenizer."""
@@ -127,20 +145,19 @@ class Plan:
         """Base model to the recipes that start from it."""
         return _mapping((self.base(r), r.name) for r in self.recipes.values())
 
-    def base_to_downstream(self) -> dg.StaticPartitionMapping:
-        """Base model to what is fine-tuned from it directly."""
-        starts = [(self.parse(key)[0], key) for key in self.downstream if f"{BASE}." in key]
-        return _mapping((self.base(recipe), key) for recipe, key in starts)
+    def base_to_arms(self, task: str) -> dg.StaticPartitionMapping:
+        """Base model to the baselines that start from it."""
+        baselines = [arm for arm in self.downstream[task] if arm.baseline]
+        return _mapping((self.base(arm.recipe), arm.name) for arm in baselines)
 
-    def recipe_to_downstream(self) -> dg.StaticPartitionMapping:
-        """Pre-finetuned model to what is fine-tuned from it."""
-        starts = [(self.parse(key)[0], key) for key in self.downstream if f"{PRE}." in key]
-        return _mapping((recipe.name, key) for recipe, key in starts)
+    def recipe_to_arms(self, task: str) -> dg.StaticPartitionMapping:
+        """Pre-finetuned model to the arm that starts from it."""
+        own = [arm for arm in self.downstream[task] if not arm.baseline]
+        return _mapping((arm.recipe.name, arm.name) for arm in own)
 
-    def tokens_to_downstream(self, task: str) -> dg.StaticPartitionMapping:
-        """A task's tokens to its fine-tunings."""
-        mine = [key for key in self.downstream if key.endswith(f"{SEPARATOR}{task}")]
-        return _mapping((self.tokenizer(self.parse(key)[0]), key) for key in mine)
+    def tokens_to_arms(self, task: str) -> dg.StaticPartitionMapping:
+        """A task's tokens to the arms that are fine-tuned on them."""
+        return _mapping((self.tokenizer(arm.recipe), arm.name) for arm in self.downstream[task])
 
 
 def _mapping(pairs: Iterable[tuple[str, str]]) -> dg.StaticPartitionMapping:

@@ -124,28 +124,21 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
     return prefinetuned
 
 
-def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
-    """One downstream task from one initialisation, all seeds."""
-    tasks = sorted({plan.parse(key)[2] for key in plan.downstream})
+def finetuned_asset(task: str, plan: Plan) -> dg.AssetsDefinition:
+    """A downstream task tuned from each arm, all seeds; a partition is an arm."""
 
     @dg.asset(
-        key=["finetuned"],
+        key=["finetuned", task],
         deps=[
-            dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=plan.base_to_downstream()),
-            dg.AssetDep(
-                dg.AssetKey(["prefinetuned"]), partition_mapping=plan.recipe_to_downstream()
-            ),
-            *(
-                dg.AssetDep(
-                    dg.AssetKey(["tokens", t]), partition_mapping=plan.tokens_to_downstream(t)
-                )
-                for t in tasks
-            ),
+            dg.AssetDep(dg.AssetKey(["base_model"]), partition_mapping=plan.base_to_arms(task)),
+            dg.AssetDep(dg.AssetKey(["prefinetuned"]), partition_mapping=plan.recipe_to_arms(task)),
+            dg.AssetDep(dg.AssetKey(["tokens", task]), partition_mapping=plan.tokens_to_arms(task)),
         ],
-        partitions_def=plan.by_downstream,
-        group_name="training",
+        partitions_def=plan.by_arm(task),
+        group_name="downstream",
         code_version=pipeline.TRAINING_VERSION,
-        description="Fine-tuned per (initialisation, downstream task): predictions of every seed.",
+        description=f"Fine-tuned on {task}, from a base model (base.…) or from what a recipe has "
+        "pre-finetuned: predictions of every seed.",
         kinds={"torch", "transformers"},
         pool=GPU,
         retry_policy=RESUME,
@@ -157,25 +150,22 @@ def finetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         launcher: Launcher,
         tracker: Tracker,
     ) -> dg.MaterializeResult:
-        recipe, start, task = plan.parse(context.partition_key)
+        arm, at = plan.arms[context.partition_key], store.open()
         with plain_errors():
-            at = store.open()
-            init = pipeline.initial_model(at, recipe, plan.default_base, start)
-            tokens = at.require(pipeline.tokens_name(recipe, plan.default_base, task))
-            arm = "base" if start.endswith(pipeline.BASE) else "pre"
-            config = {"recipe": recipe.name, "finetune": asdict(recipe.finetune), "task": task,
-                      "initialisation": arm, "start": init.manifest.name,
+            init, tokens = at.require(arm.start), at.require(arm.tokens(task))
+            config = {"arm": arm.name, "recipes": plan.sharing(arm), "initialisation": arm.side,
+                      "finetune": asdict(arm.recipe.finetune), "task": task, "start": arm.start,
                       "versions": _versions(init) | _versions(tokens)}  # fmt: skip
-            tags = ("finetuned", recipe.name, arm, task)
+            tags = ("finetuned", arm.title, arm.side, task)
             with launcher.training(context, tracker, config, tags) as launch:
-                artefact = pipeline.finetune(at, recipe, plan.default_base, start, task, launch)
+                artefact = pipeline.finetune(at, arm, task, launch)
                 runs = list(artefact.facts["runs"].values())
                 launch.conclude(artefact, runs)
         seed = artefact.facts["seeds"][0]
         picture = curves(artefact.path / f"seed-{seed}" / "metrics.jsonl")
         first = _metrics(artefact.facts["runs"][str(seed)])
-        metadata = {**first, "curves": dg.MetadataValue.md(picture), **tracked(runs)}
-        return materialized(artefact, metadata)
+        metadata = {**first, "curves": dg.MetadataValue.md(picture), "recipes": plan.sharing(arm)}
+        return materialized(artefact, {**metadata, **tracked(runs)})
 
     return finetuned
 

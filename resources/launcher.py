@@ -114,7 +114,7 @@ _LONGEST = 128  # characters that W&B takes for a run's name
 
 def _name(context: dg.AssetExecutionContext, job: Path) -> str:
     seed = f".{job.parent.name}" if job.parent.name.startswith("seed-") else ""
-    name = f"{context.asset_key.path[0]}.{context.partition_key}"
+    name = ".".join([*context.asset_key.path, context.partition_key])
     return f"{name[: _LONGEST - len(seed)]}{seed}"
 
 

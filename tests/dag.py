@@ -91,8 +91,10 @@ def run_all(chosen: Settings, instance: dg.DagsterInstance) -> list[dg.ExecuteIn
         run(chosen, instance, *made, partition=small.tokenizer(recipe)),
         run(chosen, instance, "mixture", "prefinetuned", partition=NAME),
     ]
-    for key in small.downstream:
-        ran.append(run(chosen, instance, "finetuned", "evaluation", partition=key))
+    for task, arms in small.downstream.items():
+        for arm in arms:
+            keys = (f"finetuned/{task}", f"evaluation/{task}")
+            ran.append(run(chosen, instance, *keys, partition=arm.name))
     return [*ran, run(chosen, instance, "leaderboard")]
 
 

@@ -162,8 +162,10 @@ def materialize(runner: Runner, plan: Plan, steps: int | None) -> None:
         ops = {"mixture": {"config": {"steps": steps}}} if steps else None
         keys = [dg.AssetKey(["mixture"]), dg.AssetKey(["prefinetuned"])]
         runner.run(f"pre-finetuning {recipe.name}", keys, recipe.name, ops)
-    for key in plan.downstream:
-        runner.run(f"{key}", [dg.AssetKey(["finetuned"]), dg.AssetKey(["evaluation"])], key)
+    for task, arms in plan.downstream.items():
+        keys = [dg.AssetKey([floor, task]) for floor in ("finetuned", "evaluation")]
+        for arm in arms:
+            runner.run(f"{task} from {arm.title}", keys, arm.name)
     runner.run("leaderboard", [dg.AssetKey(["leaderboard"])])
 
 

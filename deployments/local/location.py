@@ -26,7 +26,7 @@ def build(settings: Settings) -> dg.Definitions:
     plan = Plan.of(loaded, settings.model, problems)
     for problem in (*catalogue.PROBLEMS.values(), *plan.problems.values()):
         log.warning("left out: %s", problem)
-    jobs = all_jobs()
+    jobs = all_jobs(plan)
     return dg.Definitions(
         assets=all_assets(plan),
         jobs=[*jobs, retention.forget_old_runs],

@@ -9,6 +9,7 @@ again with the same inputs makes nothing.
 
 from __future__ import annotations
 
+from muppet_dag.pipeline.arm import Arm, arms
 from muppet_dag.pipeline.data import (
     OVERLAP,
     last_facts,
@@ -26,29 +27,21 @@ from muppet_dag.pipeline.data import (
 )
 from muppet_dag.pipeline.results import EVALUATION_VERSION, evaluate, make_leaderboard
 from muppet_dag.pipeline.train import (
-    BASE,
-    PRE,
     TRAINING_VERSION,
     finetune,
-    finetuned_name,
     head_spec,
-    initial_model,
-    initialisations,
     prefinetune,
 )
 
 __all__ = [
-    "BASE",
     "EVALUATION_VERSION",
     "OVERLAP",
-    "PRE",
     "TRAINING_VERSION",
+    "Arm",
+    "arms",
     "evaluate",
     "finetune",
-    "finetuned_name",
     "head_spec",
-    "initial_model",
-    "initialisations",
     "last_facts",
     "load_task",
     "make_base",

@@ -1,4 +1,4 @@
-"""From a mixture to models: pre-finetuning, and fine-tuning from both initialisations."""
+"""From a mixture to models: pre-finetuning, and fine-tuning of both arms."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from muppet_dag.catalogue import Task
 from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.model.spec import HeadSpec, Kind
-from muppet_dag.pipeline.data import tokens_name
-from muppet_dag.recipes import FinetuneSection, Recipe, slug
+from muppet_dag.pipeline.arm import Arm
+from muppet_dag.recipes import Recipe, slug
 from muppet_dag.store import Artefact, Store, digest
 from muppet_dag.training.launch import TRACKED
 
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 #: Raise when the same inputs would train to other weights.
 TRAINING_VERSION = "3"
-#: The two starting points of fine-tuning: ``demo.base`` and ``demo.pre``.
-BASE, PRE = ".base", ".pre"
-
-
-def initialisations(recipe: Recipe) -> tuple[str, str]:
-    """Names of what is compared: fine-tuned from the base model, and from the pre-finetuned one."""
-    return f"{recipe.name}{BASE}", f"{recipe.name}{PRE}"
 
 
 def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch) -> Artefact:
@@ -68,29 +61,23 @@ def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch)
     )  # fmt: skip
 
 
-def finetune(
-    store: Store, recipe: Recipe, default_base: str, initialisation: str, task: str, launch: Launch
-) -> Artefact:
-    """Fine-tune one task from one initialisation, once per seed, all in one training process.
+def finetune(store: Store, arm: Arm, task: str, launch: Launch) -> Artefact:
+    """Fine-tune one arm on one task, once per seed, all in one training process.
 
     The artefact holds every seed's predictions on the validation split and the first seed's model.
-    Recipes that fine-tune one base model alike share what is tuned from it.
     """
-    init = initial_model(store, recipe, default_base, initialisation)
-    tokens = store.require(tokens_name(recipe, default_base, task))
-    settings = recipe.finetune
+    init, tokens = store.require(arm.start), store.require(arm.tokens(task))
+    settings = arm.recipe.finetune
     if absent := {"train", "validation"} - set(tokens.facts["splits"]):
         raise MuppetError(
             f"task {task!r} has no rows in {' and '.join(sorted(absent))} in this source, and "
-            f"fine-tuning needs both. Take it out of finetune.tasks of recipe {recipe.name!r}."
+            f"fine-tuning needs both. Take it out of finetune.tasks of recipe {arm.recipe.name!r}."
         )
 
-    name = finetuned_name(recipe, default_base, initialisation, task)
-
     def make(folder: Path, key: str) -> Mapping[str, Any]:
-        work = store.workspace(key, name)
+        work = store.workspace(key, arm.finetuned(task))
         jobs = [
-            _finetune_job(store, recipe, init, tokens, initialisation, seed, work / f"seed-{seed}")
+            _finetune_job(store, arm, init, tokens, seed, work / f"seed-{seed}")
             for seed in settings.seeds
         ]
         launch(jobs)
@@ -99,56 +86,29 @@ def finetune(
             for file in ("predictions.arrow", "metrics.jsonl"):
                 _adopt(done / file, folder / f"seed-{seed}" / file)
         _adopt(work / f"seed-{settings.seeds[0]}" / "model", folder)
-        facts = {"task": task, "initialisation": init.manifest.name}
+        facts = {"task": task, "initialisation": arm.start}
         runs = {str(seed): run_facts(work / f"seed-{seed}") for seed in settings.seeds}
         return {**facts, "seeds": list(settings.seeds), "runs": runs}
 
     return store.build(
-        name, make,
+        arm.finetuned(task), make,
         code_version=TRAINING_VERSION,
         inputs={init.manifest.name: init.version, tokens.manifest.name: tokens.version},
-        parameters=_finetuning(recipe, task),
+        parameters=arm.settings(task),
         volatile=tuple(f"seed-{seed}/metrics.jsonl" for seed in settings.seeds),
         reads=_read(store, [tokens]),
     )  # fmt: skip
 
 
-def finetuned_name(recipe: Recipe, default_base: str, initialisation: str, task: str) -> str:
-    """Where a task's fine-tuned models lie: those tuned from the base model are no recipe's own."""
-    if initialisation.endswith(BASE):
-        alike = digest(_finetuning(recipe, task))[:12]
-        initialisation = f"{recipe.tokenizer(default_base)}-{alike}{BASE}"
-    return f"finetuned/{initialisation}/{task}"
-
-
-def _finetuning(recipe: Recipe, task: str) -> dict[str, Any]:
-    """What decides a fine-tuned model and its predictions, whichever other tasks are tuned beside
-    it: the settings, and how rows are drawn, for which there is no mixture artefact to name."""
-    from muppet_dag.mixture import index
-
-    settings = {**asdict(recipe.finetune), "training": recipe.finetune.training.decides}
-    for key in ("tasks", "generation", "generations"):
-        del settings[key]
-    if catalogue.get(task).family == "summarization":
-        settings["generation"] = asdict(recipe.finetune.generation_of(task))
-    return {**settings, "mixture_version": index.VERSION}
-
-
 def _finetune_job(
-    store: Store,
-    recipe: Recipe,
-    init: Artefact,
-    tokens: Artefact,
-    initialisation: str,
-    seed: int,
-    work: Path,
+    store: Store, arm: Arm, init: Artefact, tokens: Artefact, seed: int, work: Path
 ) -> Path:
     """Write the job of one seed: the order of rows and a fresh head come from the seed."""
     from muppet_dag.mixture import index
     from muppet_dag.training.job import Job, Prediction
 
-    settings: FinetuneSection = recipe.finetune
-    files = _files(store, recipe, tokens)
+    settings = arm.recipe.finetune
+    files = _files(store, arm.recipe, tokens)
     work.mkdir(parents=True, exist_ok=True)
     index.build({files.name: index.Sizes.read(tokens.path)}, settings.mixture, seed, work)
     spec = {
@@ -158,7 +118,7 @@ def _finetune_job(
         "code": index.VERSION,
     }
     job = Job(
-        name=f"{initialisation}/{files.name}/seed-{seed}",
+        name=f"{arm.name}/{files.name}/seed-{seed}",
         init=str(init.path), init_hash=init.version,
         mixture=str(work), mixture_hash=digest(spec), tasks=(files,),
         training=settings.training, seed=seed, output=str(work),
@@ -169,13 +129,6 @@ def _finetune_job(
     )  # fmt: skip
     job.write(work / "job.json")
     return work / "job.json"
-
-
-def initial_model(store: Store, recipe: Recipe, default_base: str, initialisation: str) -> Artefact:
-    """The model that an initialisation starts from."""
-    if initialisation.endswith(BASE):
-        return store.require(f"base/{slug(recipe.base(default_base))}")
-    return store.require(f"prefinetuned/{recipe.name}")
 
 
 def head_spec(task: Task) -> HeadSpec:

@@ -14,6 +14,8 @@ import pytest
 from dag import NAME, QUIET, plan, settings
 from standin_hub import StandinHub
 
+from assets.evaluation import evaluation_asset, leaderboard_asset
+from assets.training import finetuned_asset
 from deployments.local.location import build
 from muppet_dag import catalogue, samples
 
@@ -144,3 +146,55 @@ def test_a_repository_that_vanished_fails_alone_when_observed(world: World) -> N
     )
     failed = {event.step_key for event in result.all_events if event.is_step_failure}
     assert failed == {"hub__aps__super_glue"}
+
+
+def test_fine_tunings_are_asked_for_where_their_own_model_or_tokens_changed(tmp_path):
+    """Nothing is trained here: what has been made is only told to Dagster."""
+    chosen = settings(tmp_path / "home", "samples", tmp_path / "recipes")
+    small = plan(chosen)
+    recipe = small.recipes[NAME]
+    parts = {"base_model": small.by_base, "prefinetuned": small.by_recipe,
+             "tokens/rte": small.by_tokenizer, "tokens/boolq": small.by_tokenizer}  # fmt: skip
+    above = [dg.AssetSpec(name.split("/"), partitions_def=part) for name, part in parts.items()]
+    below = [finetuned_asset("rte", small), evaluation_asset("rte", small)]
+    defs = dg.Definitions(
+        [*above, *below, leaderboard_asset(small)], resources=build(chosen).resources
+    )
+    baseline, own = (arm.name for arm in small.downstream["rte"])
+    tokens = small.tokenizer(recipe)
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def made(version: int, **partition_by_asset: str) -> None:
+            for name, partition in partition_by_asset.items():
+                instance.report_runless_asset_event(dg.AssetMaterialization(
+                    name.split("/"), partition=partition,
+                    tags={"dagster/data_version": str(version)},
+                ))  # fmt: skip
+
+        def asked(cursor: dg.AutomationCursor | None) -> tuple[dict[str, set[str]], object]:
+            result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+            subsets = {"/".join(each.key.path): each.true_subset for each in result.results}
+            return {
+                name: set(subset.expensively_compute_partition_keys())
+                for name, subset in subsets.items()
+                if not subset.is_empty
+            }, result.cursor
+
+        made(1, **{"base_model": "tiny-bert", "prefinetuned": NAME, "tokens/rte": tokens})
+        for arm in (baseline, own):
+            made(1, **{"finetuned/rte": arm, "evaluation/rte": arm})
+        wanted, cursor = asked(None)
+        assert wanted == {}
+        for changed, expected in [
+            ({"prefinetuned": NAME}, {"finetuned/rte": {own}}),
+            ({"tokens/rte": tokens}, {"finetuned/rte": {baseline, own}}),
+            ({"base_model": "tiny-bert"}, {"finetuned/rte": {baseline}}),
+            ({"finetuned/rte": baseline}, {"evaluation/rte": {baseline}}),
+            ({"tokens/boolq": tokens}, {}),
+        ]:
+            made(1, **changed)
+            wanted, cursor = asked(cursor)
+            assert wanted == {}, "found again as it was"
+            made(2, **changed)
+            wanted, cursor = asked(cursor)
+            assert wanted == expected

@@ -51,7 +51,7 @@ def test_data_versions_are_content_hashes(made) -> None:
         ("shards/cola", "shards/cola", None),
         ("overlap", "overlap/all", None),
         ("prefinetuned", f"prefinetuned/{NAME}", NAME),
-        ("finetuned", f"finetuned/{NAME}.pre/rte", f"{NAME}.pre.rte"),
+        ("finetuned/rte", f"finetuned/{NAME}.pre/rte", NAME),
         ("leaderboard", "leaderboard/all", None),
     ]:
         records = instance.fetch_materializations(
@@ -120,14 +120,14 @@ def test_training_is_tracked_offline(made) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "partition", "runs"),
     [("prefinetuned", f"prefinetuned/{NAME}", NAME, 1),
-     ("finetuned", f"finetuned/{NAME}.pre/rte", f"{NAME}.pre.rte", 2)],
+     ("finetuned/rte", f"finetuned/{NAME}.pre/rte", NAME, 2)],
 )  # fmt: skip
 def test_where_a_model_was_followed_is_shown_also_when_it_was_there_already(
     made, kind, name, partition, runs
 ) -> None:
     chosen, instance, _ = made
     again = run(chosen, instance, kind, partition=partition)
-    (shown,) = again.asset_materializations_for_node(kind)
+    (shown,) = again.asset_materializations_for_node(kind.replace("/", "__"))
     assert not shown.metadata["fresh"].value
     places = shown.metadata["wandb"].value.removeprefix("- ").split("\n- ")
     assert len(places) == runs and all(Path(place).is_dir() for place in places)
@@ -145,8 +145,10 @@ def test_a_tracked_run_says_what_it_is_and_what_became_of_it(made) -> None:
     tuned, board = store.require(f"finetuned/{NAME}.pre/rte"), store.require("leaderboard/all")
     (place,) = tuned.facts["runs"]["2"]["tracked"]
     about, config, _, summary = read(Path(place))
-    assert sorted(about.tags) == sorted(["finetuned", NAME, "pre", "rte"])
-    assert (config["seed"], config["recipe"], config["initialisation"]) == (2, NAME, "pre")
+    assert sorted(about.tags) == sorted(["finetuned", NAME, "pre-finetuned", "rte"])
+    assert (config["seed"], config["recipes"], config["initialisation"]) == (
+        2, [NAME], "pre-finetuned"
+    )  # fmt: skip
     versions = {
         **tuned.manifest.inputs,
         **store.require("tokens/tiny-bert-64-16-128/rte").manifest.inputs,

@@ -228,19 +228,22 @@ def test_any_allowed_name_goes_all_the_way(name, folder, tmp_path_factory):
     recipe = recipes.load(folder / "tuning.toml")
     (folder / "tuning.toml").unlink()
     plan = Plan({"tuning": recipe}, "tiny-bert")
-    for key in plan.downstream:
-        assert plan.parse(key)[2] == name
-        for kind in ("finetuned", "evaluation"):
-            store.folder(f"{kind}/{key.removesuffix('.' + name)}/{name}").mkdir(parents=True)
+    for arm in plan.downstream[name]:
+        for place in (arm.finetuned(name), arm.evaluation(name)):
+            store.folder(place).mkdir(parents=True)
+    from assets.evaluation import evaluation_asset
     from assets.shards import shards_asset
     from assets.tokens import tokens_asset
+    from assets.training import finetuned_asset
 
-    dg.Definitions(assets=[shards_asset(TASKS[name]), tokens_asset(TASKS[name], plan)])
+    makers = (tokens_asset(TASKS[name], plan), finetuned_asset(name, plan))
+    dg.Definitions(assets=[shards_asset(TASKS[name]), *makers, evaluation_asset(name, plan)])
 
 
 def test_names_of_runs_are_cut_to_what_the_tracker_takes():
     class Context:
-        asset_key, partition_key = dg.AssetKey("finetuned"), f"{'r' * 64}.base.{'t' * 64}"
+        asset_key = dg.AssetKey(["finetuned", "t" * 64])
+        partition_key = f"base.{'r' * 64}-{'0' * 8}"
 
     assert len(_name(Context, Path("work/seed-1/job.json"))) <= 128
 

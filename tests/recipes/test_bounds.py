@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from muppet_dag import recipes
 from muppet_dag.errors import BadConfig
-from muppet_dag.pipeline.train import finetuned_name
+from muppet_dag.pipeline import Arm
 from muppet_dag.recipes import FinetuneSection, GenerationSection, MixtureSection, Recipe
 from muppet_dag.recipes.section import MOST
 
@@ -164,7 +164,7 @@ def test_how_summaries_are_written_makes_another_artefact_of_them_and_of_nothing
     one = recipe(xsum=GenerationSection(beams=2))
     other = recipe(xsum=GenerationSection(beams=3))
     for task, same in (("xsum", False), ("aeslc", True), ("rte", True)):
-        names = {finetuned_name(each, "tiny-bart", "mine.base", task) for each in (one, other)}
+        names = {Arm(each, "tiny-bart", baseline=True).finetuned(task) for each in (one, other)}
         assert (len(names) == 1) == same
 
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from workbench import LENGTHS, Workbench
@@ -117,21 +118,34 @@ def test_a_shipped_recipe_runs_as_it_says(ready, name):
     assert {head.name for head in saved_heads(model.path)} == heads
 
 
-def test_recipes_that_fine_tune_alike_share_the_baseline_and_are_scored_each(ready):
+def test_recipes_that_fine_tune_alike_share_a_baseline_that_is_made_and_scored_once(ready):
     launched: list[str] = []
 
     def counting(jobs: Sequence[Path]) -> None:
         launched.extend(Job.read(path).name for path in jobs)
         launch(jobs)
 
-    tuned, scores = [], []
-    for name in ("muppet", "muppet-r4f", "t5-equal"):
-        recipe = small(name)
-        start, _ = pipeline.initialisations(recipe)
-        tuned.append(pipeline.finetune(ready.store, recipe, "tiny-bert", start, "rte", counting))
-        scores.append(
-            pipeline.evaluate(ready.store, recipe, "tiny-bert", start, catalogue.get("rte")).facts
-        )
-    assert len(launched) == 1 and len({each.path for each in tuned}) == 1
-    assert [row["recipe"] for row in scores] == ["muppet", "muppet-r4f", "t5-equal"]
-    assert scores[0]["scores"] == scores[1]["scores"] == scores[2]["scores"]
+    sharing = [small(name) for name in ("muppet", "muppet-r4f", "t5-equal")]
+    for recipe in sharing:
+        baseline, _ = pipeline.arms(recipe, "tiny-bert")
+        tuned = pipeline.finetune(ready.store, baseline, "rte", counting)
+        scored = pipeline.evaluate(ready.store, baseline, catalogue.get("rte"))
+        assert (tuned.fresh, scored.fresh) == (recipe is sharing[0],) * 2
+    assert len(launched) == 1
+    assert rows_of_leaderboard(ready, sharing) == {("muppet", False)}, "not once for each recipe"
+
+    last = sharing[-1]
+    pipeline.make_mixture(ready.store, last, "tiny-bert")
+    pipeline.prefinetune(ready.store, last, "tiny-bert", launch)
+    _, own = pipeline.arms(last, "tiny-bert")
+    pipeline.finetune(ready.store, own, "rte", launch)
+    pipeline.evaluate(ready.store, own, catalogue.get("rte"))
+    assert rows_of_leaderboard(ready, sharing) == {("t5-equal", True)}
+
+
+def rows_of_leaderboard(bench: Workbench, compared: list[Recipe]) -> set[tuple[str, bool]]:
+    """(recipe, whether both sides are there) of each row."""
+    board = pipeline.make_leaderboard(bench.store, compared, "tiny-bert")
+    rows = pq.read_table(board.path / "leaderboard.parquet").to_pylist()
+    assert all(row["base_mean"] is not None for row in rows)
+    return {(row["recipe"], row["prefinetuned_mean"] is not None) for row in rows}
