@@ -7,10 +7,13 @@ what to tell people about those that do not.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
+from muppet_dag import connection
 from muppet_dag.errors import SourceError
 from muppet_dag.files import file_hash
 
@@ -20,12 +23,39 @@ if TYPE_CHECKING:
 #: Seconds to wait for an answer of the Hub's API.
 ASK_S = 30.0
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"\w[\w.\-]*(/\w[\w.\-]*)?")
 
 
 def is_repository(name: str) -> bool:
     """Whether this is ``name`` or ``namespace/name``, which cannot climb out of a folder."""
     return bool(_REPOSITORY.fullmatch(name)) and ".." not in name
+
+
+def info(
+    kind: Literal["dataset", "model"],
+    name: str,
+    revision: str,
+    endpoint: str | None,
+    **listed: bool,
+) -> Any:
+    """The commit of a repository now, with its files where ``files_metadata`` is true. Always asks
+    the Hub, never a cache. Raises one of `troubles`, also for what is no answer of a Hub."""
+    api = connection.api(endpoint)
+    ask = api.dataset_info if kind == "dataset" else api.model_info
+    try:
+        answer = ask(name, revision=revision, timeout=ASK_S, **listed)
+        whole = not listed or all(isinstance(file.rfilename, str) for file in answer.siblings)
+        if whole and COMMIT.fullmatch(answer.sha):
+            return answer
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        if isinstance(error, troubles()) and not _no_json(error):
+            raise
+    raise NotAHub(f"{kind} {name}")
+
+
+class NotAHub(ValueError):
+    """Something answers, but not as a Hub does."""
 
 
 def broken(path: Path, listed: RepoSibling) -> str:
@@ -54,12 +84,14 @@ def troubles() -> tuple[type[Exception], ...]:
     from huggingface_hub import errors
 
     xet = getattr(errors, "XetDownloadError", OSError)  # not in every version
-    return (errors.HTTPError, errors.EntryNotFoundError, xet, OSError, ValueError)
+    httpx = sys.modules[errors.HTTPError.__module__.partition(".")[0]]  # or httpx2
+    known = (errors.HTTPError, errors.EntryNotFoundError, xet, OSError, ValueError)
+    return (*known, httpx.InvalidURL)
 
 
 def try_again(error: BaseException) -> bool:
     """Whether to repeat here: not what the library has repeated itself before it gave up."""
-    return _cause(error) is error and may_pass(error)
+    return _cause(error) is error and may_pass(error) and not connection.slowness(error)
 
 
 def may_pass(error: BaseException) -> bool:
@@ -100,7 +132,7 @@ def explained(error: Exception, page: str, where: str, instead: str) -> SourceEr
 def _known(error: BaseException, page: str, instead: str) -> str | None:
     from huggingface_hub import errors
 
-    texts: list[tuple[type[BaseException], str]] = [
+    texts: list[tuple[type[BaseException] | tuple[type[BaseException], ...], str]] = [
         (errors.OfflineModeIsEnabled,
          "offline mode is on, so the commit cannot be asked for. Unset HF_HUB_OFFLINE, or name "
          + instead),
@@ -110,8 +142,12 @@ def _known(error: BaseException, page: str, instead: str) -> str | None:
          f"{page} is not there, or private. Check the name; if private, set HF_TOKEN"),
         (errors.RevisionNotFoundError, f"{page} has no such revision. Check branch or commit"),
         (errors.RemoteEntryNotFoundError, f"{page} lists a file but does not hold it"),
-        (errors.FileMetadataError, f"{page} is not served by a Hub. Check HF_ENDPOINT and proxies"),
+        ((errors.FileMetadataError, NotAHub),
+         f"{page} is not served by a Hub: not a Hub, or a log-in page. Check HF_ENDPOINT and "
+         "proxies"),
     ]  # fmt: skip
+    if slow := connection.slowness(error):
+        return f"{page} is too slow ({slow}). Try again later, or name a mirror in HF_ENDPOINT"
     return next((text for kind, text in texts if isinstance(error, kind)), None)
 
 
@@ -134,6 +170,10 @@ def _cause(error: BaseException) -> BaseException:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     return (isinstance(error, LocalEntryNotFoundError) and error.__cause__) or error
+
+
+def _no_json(error: BaseException) -> bool:
+    return isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
 
 
 def _digest(path: Path, total: hashlib._Hash) -> str:

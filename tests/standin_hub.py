@@ -13,12 +13,14 @@ asks and what the Hub says (status, ``X-Error-Code``, ``ETag``, ``X-Repo-Commit`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +38,29 @@ ERRORS = {
     "429": (429, "", "Too many requests"),
     "500": (500, "", "Internal error"),
 }
+#: What the word "secret" stands in must not be seen by anyone.
+SIGNED = "?X-Amz-Signature=s3cret&Expires=99"
+#: Answers of what is no Hub, or is broken: status, headers, body.
+ODD: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "html": (200, {"Content-Type": "text/html"}, b"<html><form>Log in</form></html>"),
+    "empty": (200, {}, b""),
+    "list": (200, {"Content-Type": "application/json"}, b"[]"),
+    "null": (200, {"Content-Type": "application/json"}, b"null"),
+    "other json": (200, {"Content-Type": "application/json"}, b'{"id": 3, "sha": ["x"]}'),
+    "no utf-8": (200, {"Content-Type": "application/json"}, b'{"id": "\xff"}'),
+    "loop": (302, {"Location": "/SAME"}, b""),
+    "absolute loop": (302, {"Location": "URL/SAME" + SIGNED}, b""),
+    "nowhere": (302, {"Location": "http://127.0.0.1:9/x" + SIGNED}, b""),
+    "no scheme": (302, {"Location": "gopher://x" + SIGNED}, b""),
+    "no address": (302, {"Location": "http://[::1" + SIGNED}, b""),
+    "forbidden": (403, {"Content-Type": "text/plain"}, b"no"),
+    "teapot": (418, {}, b""),
+    "bad length": (200, {"Content-Length": "many"}, b"x"),
+    "longer": (200, {"Content-Length": "99"}, b"x"),
+    "shorter": (200, {"Content-Length": "1"}, b"{}" * 9),
+    "no gzip": (200, {"Content-Encoding": "gzip"}, b"x"),
+    "no such status": (700, {}, b""),
+}
 
 
 @dataclass
@@ -43,7 +68,8 @@ class Fault:
     """What goes wrong with requests whose path holds ``where``, ``times`` more times.
 
     ``kind``: a key of ``ERRORS``; "cut" (half of the file, then end of stream), "reset" (half,
-    then a TCP reset) or "truncate" (half, with headers that say this is all).
+    then a TCP reset) or "truncate" (half, with headers that say this is all); one of ``ODD``;
+    "drip" (a byte every 4 ms) or "drip head" (the headers as well).
     """
 
     kind: str
@@ -142,6 +168,13 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.hub.take_fault(self.command, path)
         if fault and fault.kind in ERRORS:
             return self._fail(fault.kind, fault.retry_after)
+        if fault and fault.kind in ODD:
+            status, headers, body = ODD[fault.kind]
+            same = {"URL": self.hub.url, "/SAME": url.path}
+            for word, value in same.items():
+                headers = {k: v.replace(word, value) for k, v in headers.items()}
+            self.close_connection = True
+            return self._send(status, body, {"Content-Length": str(len(body)), **headers})
         try:
             # Segments are split before unquoting, since a revision may hold quoted slashes.
             self._route([unquote(s) for s in url.path.split("/")[1:]], url.query, form, fault)
@@ -166,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif verb == "paths-info":
             self._json([_entry(n, files[n]) for n in form.get("paths", []) if n in files])
         else:
-            self._json(_info("/".join(parts[:at]), sha, files))
+            self._json(_info("/".join(parts[:at]), sha, files), fault)
 
     def _file(self, sha: str, files: dict[str, bytes], name: str, fault: Fault | None) -> None:
         if name not in files:
@@ -183,8 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
             head["Content-Range"] = f"bytes {low}-{high - 1}/{len(data)}"
         self._send(206 if span else 200, data[low:high], head, cut=kind)
 
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: object, fault: Fault | None = None) -> None:
+        head = {"Content-Type": "application/json"}
+        self._send(200, json.dumps(value).encode(), head, cut=fault.kind if fault else "")
 
     def _fail(self, kind: str, retry_after: int = 0) -> None:
         status, code, message = ERRORS[kind]
@@ -195,11 +229,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], cut: str = "") -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
+        if cut == "drip head":
+            self._drip(b"".join(self._headers_buffer))
+            self._headers_buffer = []
         self.end_headers()
         if self.command == "HEAD":
             return
+        if cut in ("drip", "drip head"):
+            return self._drip(body)
         if cut not in ("cut", "reset"):
             self.wfile.write(body)
             return
@@ -210,6 +249,13 @@ class _Handler(BaseHTTPRequestHandler):
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
+
+    def _drip(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # whoever reads may have had enough
+            for byte in data:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(0.004)
 
 
 def _git(data: bytes) -> str:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from muppet_dag import hub
+from muppet_dag import connection, hub
 from muppet_dag.errors import BadConfig, SourceError
 from muppet_dag.files import file_hash
 
@@ -125,30 +125,25 @@ def _content_hash(files: dict[str, Path]) -> str:
 
 
 def _model_info(base: str, revision: str, endpoint: str | None):
-    """The commit and file list of a model now. Always asks the Hub, never a cache."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=endpoint)
+    """The commit and file list of a model now."""
     try:
-        return api.model_info(base, revision=revision, files_metadata=True, timeout=hub.ASK_S)
+        return hub.info("model", base, revision, endpoint, files_metadata=True)
     except hub.troubles() as error:
-        raise _explained(error, base, revision, endpoint) from error
+        raise _explained(error, base, revision, endpoint) from None
 
 
 def _download(base: str, revision: str, endpoint: str | None, directory: Path) -> str:
-    from huggingface_hub import snapshot_download
-
     info = _model_info(base, revision, endpoint)
     sizes = {file.rfilename: file for file in info.siblings or []}
     files = _files_to_take(list(sizes), f"hub:{base} at {info.sha}")
     # The configuration goes first: a model that needs its own code is refused for a few bytes.
     for names in ([CONFIG], files):
         try:
-            home = snapshot_download(
-                base, revision=info.sha, endpoint=endpoint, allow_patterns=names
+            home = connection.api(endpoint).snapshot_download(
+                base, revision=info.sha, allow_patterns=names
             )
         except hub.troubles() as error:
-            raise _explained(error, base, revision, endpoint) from error
+            raise _explained(error, base, revision, endpoint) from None
         for name in names:
             _take(Path(home, name), directory / name, sizes[name], f"hub:{base} at {info.sha}")
         _check_config(directory, f"hub:{base} at {info.sha}")
@@ -156,9 +151,8 @@ def _download(base: str, revision: str, endpoint: str | None, directory: Path) -
 
 
 def _explained(error: Exception, base: str, revision: str, endpoint: str | None) -> SourceError:
-    from huggingface_hub import HfApi
-
-    page = f"{HfApi(endpoint=endpoint).endpoint}/{base}"
+    # Raised without its cause, whose text may hold a signed address: causes are logged.
+    page = f"{connection.api(endpoint).endpoint}/{base}"
     return hub.explained(error, page, f"hub:{base}, revision {revision}", _INSTEAD)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -293,3 +294,12 @@ def test_a_sentencepiece_vocabulary_becomes_a_tokenizer(spoken, target, tmp_path
     made = Tokenizer.from_file(str(target / "tokenizer.json"))
     for text in (lines[7], "a good  film", "bad: 81 minutes!"):
         assert made.encode(text).ids == [*own.encode(text), own.eos_id()]
+
+
+def test_weights_that_drip_are_not_waited_for(standin, target, monkeypatch):
+    monkeypatch.setattr("muppet_dag.connection.PATIENCE_S", 0.2)
+    monkeypatch.setattr("time.sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.02)))
+    standin.fault("drip", "model.safetensors", times=99, method="GET")
+    with pytest.raises(SourceError, match=rf"hub:{TINY}.*too slow") as told:
+        fetch_base(TINY, target, endpoint=standin.url)
+    assert told.value.retry

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from muppet_dag import hub
+from muppet_dag import connection, hub
 from muppet_dag.catalogue.task import CONVERTED, HubDataset
 from muppet_dag.corpus.sources.card import CARDS
 from muppet_dag.corpus.sources.checks import check_names, check_parquet, read_text
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MANY = 50_000  # beyond this many files the Hub's file list is not complete
 _INSTEAD = "a folder of parquet files as the source"
 
@@ -54,10 +52,7 @@ class HubSource:
 
         SourceError if it cannot be reached, or has no such repository or revision.
         """
-        sha = self._info(dataset, dataset.revision).sha or ""
-        if not _COMMIT.fullmatch(sha):
-            raise SourceError(f"{self.label(dataset)}: no commit in the answer. Check HF_ENDPOINT")
-        return sha
+        return self._info(dataset, dataset.revision).sha
 
     def fetch(self, dataset: HubDataset, version: str) -> dict[str, list[Path]]:
         """Download (or find in the cache) the parquet files of ``dataset`` at commit ``version``.
@@ -65,7 +60,7 @@ class HubSource:
         Every file is checked against the size and hash that the Hub lists, and opened, before any
         is returned. SourceError if a file is missing or broken, or if none of the splits is there.
         """
-        if not _COMMIT.fullmatch(version):
+        if not hub.COMMIT.fullmatch(version):
             raise BadConfig(f"{self.label(dataset)}: {version!r} is not a commit (40 hex digits)")
         # The file list comes with the commit rather than from the tree endpoint, because the
         # library retries that one by itself (waits would multiply) and without a timeout.
@@ -82,24 +77,19 @@ class HubSource:
         return {split: [get(files[name]) for name in names] for split, names in chosen.items()}
 
     def _info(self, dataset: HubDataset, revision: str, listed: bool = False):
-        from huggingface_hub import HfApi
-
         check_names(dataset)
-        ask = partial(HfApi(endpoint=self.endpoint).dataset_info, dataset.repository)
-        ask = partial(ask, revision=revision, files_metadata=listed, timeout=hub.ASK_S)
+        wanted = {"files_metadata": True} if listed else {}
+        ask = partial(hub.info, "dataset", dataset.repository, revision, self.endpoint, **wanted)
         return self._try(ask, dataset, revision)
 
     def _get(self, dataset: HubDataset, version: str, file: RepoSibling) -> Path:
-        from huggingface_hub import hf_hub_download
-
         def once() -> Path:
             path = Path(
-                hf_hub_download(
+                connection.api(self.endpoint).hf_hub_download(
                     dataset.repository,
                     file.rfilename,
                     repo_type="dataset",
                     revision=version,
-                    endpoint=self.endpoint,
                     cache_dir=self.cache,
                 )
             )
@@ -118,7 +108,6 @@ class HubSource:
         return self._try(once, dataset, version)
 
     def _try(self, action: Callable[[], T], dataset: HubDataset, revision: str) -> T:
-        from huggingface_hub import HfApi
         from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
         retrying = Retrying(
@@ -128,9 +117,10 @@ class HubSource:
         try:
             return retrying(action)
         except hub.troubles() as error:
-            page = f"{HfApi(endpoint=self.endpoint).endpoint}/datasets/{dataset.repository}"
-            where = f"{self.label(dataset)}, revision {revision}"
-            raise hub.explained(error, page, where, _INSTEAD) from error
+            at = connection.api(self.endpoint).endpoint
+            page, where = f"{at}/datasets/{dataset.repository}", f"{self.label(dataset)}, revision"
+            # Not "from error": its text may hold a signed address, and causes are logged.
+            raise hub.explained(error, page, f"{where} {revision}", _INSTEAD) from None
 
     def _wait(self, state: RetryCallState) -> float:
         from tenacity import wait_exponential_jitter
