@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 DATA ?= $(or $(MUPPET_SOURCE),samples)
 MODEL ?= $(MUPPET_MODEL)
 STEPS ?= 0
+PORT ?= 3000
 export MUPPET_SOURCE := $(DATA)
 export MUPPET_MODEL := $(MODEL)
 
@@ -16,7 +17,7 @@ export MUPPET_MODEL := $(MODEL)
 help:
 	@echo "make demo               the whole DAG on the built-in samples, a few minutes"
 	@echo "make demo DATA=FOLDER MODEL=FOLDER-OR-HUB-ID [STEPS=64]   the same on your data and model"
-	@echo "make ui                 Dagster's UI on the same assets"
+	@echo "make ui [PORT=3000]     Dagster's UI on the same assets"
 	@echo "make test               the test suite;  make test-all  the slow tests too"
 	@echo "make mutants [SAMPLE=200] [SEED=1]   deliberate faults in the core, and whether tests notice"
 
@@ -31,8 +32,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m deployments.local.demo --steps $(STEPS)
 
 ui: $(VENV)/.ready
-	home="$$($(BIN)/python -m deployments.local.home)" && \
-		VIRTUAL_ENV="$(CURDIR)/$(VENV)" DAGSTER_HOME="$$home" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dg dev
+	$(BIN)/python -m deployments.local.ui --port $(PORT)
 
 # Two processes, a file each at a time: a file's tests share what it sets up.
 test: $(VENV)/.ready

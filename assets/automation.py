@@ -14,6 +14,10 @@ OBSERVE_CRON = "0 3 * * *"
 #: Monday morning: the one time a week at which changed data asks for training.
 RETRAIN_CRON = "0 5 * * 1"
 
+#: Seconds between two looks at what changed. Data changes nightly, and a look at all assets and
+#: partitions takes most of a second of CPU.
+TICK_S = 300
+
 # ``eager`` asks for a whole chain at once, since "will be requested" counts as updated; comparing
 # data versions asks for one floor at a time, and only where something is different.
 _CHANGED = A.any_deps_match(A.data_version_changed()).since_last_handled()
@@ -56,5 +60,6 @@ def observe_schedule(job: object) -> dg.ScheduleDefinition:
 def sensor() -> dg.AutomationConditionSensorDefinition:
     """Evaluates the conditions above, off until switched on."""
     return dg.AutomationConditionSensorDefinition(
-        "automation", target=dg.AssetSelection.all(), default_status=dg.DefaultSensorStatus.STOPPED
-    )
+        "automation", target=dg.AssetSelection.all(), minimum_interval_seconds=TICK_S,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from assets.report import RETRIES, checked, materialized, plain_errors, table
 from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
 from muppet_dag.corpus import quality
+from muppet_dag.errors import Absent
 from muppet_dag.store import digest
 from muppet_dag.text import markdown
 from resources.store import ArtefactStore, DatasetSource
@@ -43,15 +44,24 @@ def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinit
         description=f"Dataset repository {repository}; read by {', '.join(t.name for t in tasks)}.",
         tags={"muppet/kind": "dataset"},
     )
-    def observe(store: ArtefactStore, source: DatasetSource) -> dg.DataVersion:
+    def observe(
+        context: dg.OpExecutionContext, store: ArtefactStore, source: DatasetSource
+    ) -> dg.ObserveResult:
+        versions, absent = {}, {}
         with plain_errors():
             opened = source.open(store.open())
-            versions = {
-                key: pipeline.source_of(dataset, opened).version(dataset)
-                for key, dataset in sorted(datasets.items())
-            }
+            for key, dataset in sorted(datasets.items()):
+                try:
+                    versions[key] = pipeline.source_of(dataset, opened).version(dataset)
+                except Absent as error:
+                    absent[key] = str(error)
+                    context.log.warning(f"not in this source: {error}")
         one = set(versions.values())
-        return dg.DataVersion(one.pop() if len(one) == 1 else digest(versions))
+        version = one.pop() if len(one) == 1 else digest(versions)
+        return dg.ObserveResult(
+            data_version=dg.DataVersion(version) if versions else None,
+            metadata={"versions": versions, "not_in_this_source": absent},
+        )
 
     return observe
 

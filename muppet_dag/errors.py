@@ -55,5 +55,9 @@ class SourceError(MuppetError):
         super().__init__(message)
 
 
+class Absent(SourceError):
+    """A folder of datasets does not hold this one, which is no fault: it may hold some only."""
+
+
 class Interrupted(MuppetError):
     """Training was asked to stop; it has written a checkpoint and can be resumed."""

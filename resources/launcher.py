@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from muppet_dag.files import write_atomic
+from muppet_dag.files import lock, write_atomic
 from muppet_dag.store import Artefact
 from muppet_dag.training.launch import TRACKED, command, environment, raise_if_stopped
 from resources.follow import follow
@@ -19,9 +19,11 @@ from resources.tracker import Run, Tracker
 
 class Launcher(dg.ConfigurableResource):
     """``workers`` processes on this machine, one per GPU; ``torchrun`` options for several machines
-    (``--nnodes 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT``), else none."""
+    (``--nnodes 8 --rdzv-backend c10d --rdzv-endpoint HOST:PORT``), else none. ``lock`` is a file
+    that is held while training runs: whatever started it, these GPUs train one job at a time."""
 
     workers: int = 1
+    lock: str | None = None
     torchrun: list[str] = Field(default_factory=lambda: ["--standalone"])
 
     @contextmanager
@@ -60,12 +62,17 @@ class Training:
 
     def __call__(self, jobs: Sequence[Path]) -> None:
         """Train. Raises Interrupted if the workers were asked to stop, as by Ctrl-C."""
-        self.runs = [self._track(job) for job in jobs]
-        with ExitStack() as following:
+        with ExitStack() as held:
+            if self._launcher.lock:
+                purpose = f"trains {_name(self._context, jobs[0])}"
+                held.enter_context(
+                    lock(Path(self._launcher.lock), purpose, self._context.log.warning)
+                )
+            self.runs = [self._track(job) for job in jobs]
             for job, run in zip(jobs, self.runs, strict=True):
                 self._context.log.info(f"W&B run {_name(self._context, job)}: {run.place or 'off'}")
                 _keep(job.parent / TRACKED, run.place)
-                following.enter_context(follow(job.parent / "metrics.jsonl", run))
+                held.enter_context(follow(job.parent / "metrics.jsonl", run))
             with warnings.catch_warnings():  # Pipes warns of its own preview features
                 warnings.simplefilter("ignore", dg.PreviewWarning)
                 line = command(jobs, self._launcher.workers, self._launcher.torchrun)

@@ -4,6 +4,7 @@ The same assets that the UI materializes, run one after the other in this proces
 display. A dataset that fails is left out and named at the end; the rest goes on.
 """
 
+import signal
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from assets.partitions import Plan
 from deployments.local.home import prepare
 from deployments.local.location import build
+from deployments.local.runs import end_dead_runs
 from deployments.local.settings import Settings
 from muppet_dag import pipeline, recipes, text
 from muppet_dag.catalogue import PROBLEMS, TASKS
@@ -111,6 +113,8 @@ def main(
 ) -> None:
     """Materialize the whole DAG with the demo recipes."""
     started, console = time.perf_counter(), text.console()
+    # As Ctrl-C: training leaves its state.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = Settings.read()
         pipeline.open_source(settings.source, Store(settings.home))
@@ -135,6 +139,7 @@ def main(
             disable=not console.is_terminal,
         ) as progress,
     ):
+        end_dead_runs(instance)
         runner = Runner(defs, instance, progress)
         runner.failures |= {f"shards__{name}": problem for name, problem in PROBLEMS.items()}
         materialize(runner, plan, steps or None)

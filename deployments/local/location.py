@@ -35,7 +35,7 @@ def build(settings: Settings) -> dg.Definitions:
         resources={
             "store": ArtefactStore(home=str(settings.home)),
             "source": DatasetSource(source=settings.source),
-            "launcher": Launcher(workers=settings.workers),
+            "launcher": Launcher(workers=settings.workers, lock=str(settings.home / ".gpu.lock")),
             "tracker": Tracker(
                 directory=str(settings.home / "wandb"), system_metrics=settings.system_metrics
             ),

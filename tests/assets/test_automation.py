@@ -198,3 +198,26 @@ def test_fine_tunings_are_asked_for_where_their_own_model_or_tokens_changed(tmp_
             made(2, **changed)
             wanted, cursor = asked(cursor)
             assert wanted == expected
+
+
+def test_a_folder_with_some_of_the_datasets_is_observed_without_a_failure(tmp_path: Path) -> None:
+    folder = samples.make(tmp_path / "folder", train_rows=8, tasks=["copa", "cola"])
+    chosen = settings(tmp_path / "home", str(folder), tmp_path / "recipes")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = build(chosen).resolve_job_def("observe").execute_in_process(
+            instance=instance, run_config=QUIET
+        )  # fmt: skip
+        assert result.success
+        seen = {e.asset_key.path[-1]: e for e in result.get_asset_observation_events()}
+    assert (
+        "dagster/data_version" in seen["super_glue"].asset_observation_data.asset_observation.tags
+    )
+    absent = seen["squad"].asset_observation_data.asset_observation
+    assert "dagster/data_version" not in absent.tags
+    assert "no folder" in str(absent.metadata["not_in_this_source"].value)
+
+
+def test_an_artefact_that_is_found_again_asks_for_nothing_below(world: World) -> None:
+    world.run({dg.AssetKey("mixture")}, NAME)
+    world.run({dg.AssetKey(["shards", "cola"])})
+    assert world.tick() == {}

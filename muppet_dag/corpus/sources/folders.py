@@ -6,21 +6,21 @@ import os
 from pathlib import Path
 
 from muppet_dag.catalogue.task import HubDataset
-from muppet_dag.errors import SourceError
+from muppet_dag.errors import Absent, SourceError
 
 _POINTER = b"version https://git-lfs"
 
 
 def home(root: Path, dataset: HubDataset, label: str) -> Path:
-    """The folder of a dataset's repository. SourceError, opening with ``label``, if it is not
-    there; the message says which folder to name where it can be told."""
+    """The folder of a dataset's repository. Absent, opening with ``label``, if it is not there;
+    the message says which folder to name where it can be told."""
     folder = root / dataset.repository
     if folder.is_dir():
         return folder
     cached = root / f"datasets--{dataset.repository.replace('/', '--')}"
     if cached.is_dir():
         return _snapshot(cached, dataset, label)
-    raise SourceError(f"{label}: no folder {folder}. {_advice(root, dataset.repository)}")
+    raise Absent(f"{label}: no folder {folder}. {_advice(root, dataset.repository)}")
 
 
 def files(folder: Path) -> dict[str, Path]:

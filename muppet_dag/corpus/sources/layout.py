@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from muppet_dag.catalogue.task import CONVERTED, HubDataset
 from muppet_dag.corpus.sources import card
-from muppet_dag.errors import SourceError
+from muppet_dag.errors import Absent, SourceError
 
 _SHARD = r"(?:-(\d{5})-of-(\d{5})(?:-[0-9a-f]{16})?)?\.parquet"  # older pushes end in a fingerprint
 
@@ -62,7 +62,7 @@ def scope(
     files: Sequence[str], dataset: HubDataset, cards: Mapping[str, str], where: str
 ) -> list[str]:
     """Files that may be read for a dataset's config, whichever of its splits is asked for, and the
-    README where it decides. SourceError, opening with ``where``, if there is none."""
+    README where it decides. Absent, opening with ``where``, if there is none."""
     try:
         named = card.named(cards, files, dataset.config)
     except SourceError as error:
@@ -74,7 +74,7 @@ def scope(
     if not inside and (dataset.config == "default" or _single(parquet)):
         inside = parquet
     if not inside:
-        raise SourceError(
+        raise Absent(
             f"{where}: no parquet file of config {dataset.config!r}; there is "
             f"{_inventory(list(files))}{_advice(list(files), dataset, cards)}"
         )
