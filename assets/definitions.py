@@ -5,11 +5,12 @@ from itertools import groupby
 import dagster as dg
 
 from assets.evaluation import evaluation_asset, leaderboard_asset
+from assets.mixture import mixture_asset
 from assets.overlap import overlap_asset
 from assets.partitions import Plan
 from assets.shards import problem_asset, repository_asset, repository_key, shards_asset
 from assets.tokens import base_asset, tokens_asset
-from assets.training import finetuned_asset, mixture_asset, prefinetuned_asset
+from assets.training import finetuned_asset, prefinetuned_asset
 from muppet_dag.catalogue import PROBLEMS, TASKS
 
 

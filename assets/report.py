@@ -59,6 +59,8 @@ def plain_errors() -> Iterator[None]:
 
 def table(rows: list[Mapping[str, Any]]) -> str:
     """Rows as a Markdown table; columns in the order they first occur."""
+    if not rows:
+        return "none found"
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [[markdown(column) for column in columns], ["---"] * len(columns)]
     lines += [[markdown(str(row.get(column, ""))) for column in columns] for row in rows]

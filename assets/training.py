@@ -1,4 +1,4 @@
-"""Mixture, pre-finetuned models and fine-tuned models."""
+"""Pre-finetuned models and fine-tuned models."""
 
 import json
 from collections.abc import Mapping
@@ -9,13 +9,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.automation import follow, retrain
+from assets.automation import follow
 from assets.partitions import Plan
 from assets.pictures import curves, time_split
 from assets.report import materialized, plain, plain_errors, tracked
 from muppet_dag import pipeline
-from muppet_dag.catalogue import TASKS
-from muppet_dag.mixture import index
 from muppet_dag.store import Artefact
 from resources.launcher import Launcher
 from resources.store import ArtefactStore
@@ -27,61 +25,6 @@ GPU = "gpu"
 RESUME = dg.RetryPolicy(max_retries=1)
 #: What a run says of its choice of the best state, and of steps it had to skip.
 CHOICE = ("stopped_early", "best_step", "best_score", "skipped")
-
-
-class MixtureConfig(dg.Config):
-    """``steps`` replaces the recipe's budget for this run."""
-
-    steps: int | None = None
-
-
-def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
-    """The sampling index of each recipe."""
-
-    @dg.asset(
-        key=["mixture"],
-        deps=[
-            dg.AssetDep(
-                dg.AssetKey(["tokens", name]), partition_mapping=plan.tokens_to_recipe(name)
-            )
-            for name in TASKS
-            if plan.readers(name)
-        ]
-        + [dg.AssetDep(dg.AssetKey(["overlap"]))],
-        partitions_def=plan.by_recipe,
-        group_name="training",
-        code_version=index.VERSION,
-        description="Which rows make which slot of which step: step, slot, task, row.",
-        kinds={"arrow"},
-        automation_condition=retrain(),
-    )
-    def mixture(
-        context: dg.AssetExecutionContext, config: MixtureConfig, store: ArtefactStore
-    ) -> dg.MaterializeResult:
-        with plain_errors():
-            recipe = plan.recipe(context.partition_key)
-            artefact = pipeline.make_mixture(
-                store.open(), recipe, plan.default_base, steps=config.steps
-            )
-        facts = artefact.facts
-        return materialized(
-            artefact,
-            {
-                "dagster/row_count": facts["rows"],
-                **{name: facts[name] for name in ("steps", "slots", "tokens", "epochs")},
-                "useful_share": facts["tokens"] / facts["padded_tokens"],
-                **{
-                    name: dg.MetadataValue.json(facts[name])
-                    for name in ("rows_by_task", "shares", "slot_shares", "passes")
-                    if name in facts  # an older mixture has no slot_shares
-                },
-                "left_out": dg.MetadataValue.json(facts["left_out"]),
-                "decontaminated": sum(facts["decontaminated"].values()),
-                "decontaminated_by_task": dg.MetadataValue.json(facts["decontaminated"]),
-            },
-        )
-
-    return mixture
 
 
 def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:

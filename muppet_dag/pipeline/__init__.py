@@ -10,6 +10,7 @@ again with the same inputs makes nothing.
 from __future__ import annotations
 
 from muppet_dag.pipeline.arm import Arm, arms
+from muppet_dag.pipeline.coverage import coverage
 from muppet_dag.pipeline.data import (
     OVERLAP,
     last_facts,
@@ -39,6 +40,7 @@ __all__ = [
     "TRAINING_VERSION",
     "Arm",
     "arms",
+    "coverage",
     "evaluate",
     "finetune",
     "head_spec",

@@ -16,6 +16,7 @@ from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.model.spec import HeadSpec, Kind
 from muppet_dag.pipeline.arm import Arm
+from muppet_dag.pipeline.coverage import require_coverage
 from muppet_dag.recipes import Recipe, slug
 from muppet_dag.store import Artefact, Store, digest
 from muppet_dag.training.launch import TRACKED
@@ -28,9 +29,13 @@ TRAINING_VERSION = "3"
 
 
 def prefinetune(store: Store, recipe: Recipe, default_base: str, launch: Launch) -> Artefact:
-    """Train the base model on the mixture; resumes from its last checkpoint after a kill."""
+    """Train the base model on the mixture; resumes from its last checkpoint after a kill.
+
+    MuppetError if the mixture lacks more of its tasks than the recipe allows.
+    """
     base = store.require(f"base/{slug(recipe.base(default_base))}")
     mixture = store.require(f"mixture/{recipe.name}")
+    require_coverage(mixture, recipe)
     names = [name for name in mixture.manifest.inputs if name.startswith("tokens/")]
     tokens = {
         name.rsplit("/", 1)[1]: store.open(name, mixture.manifest.inputs[name]) for name in names

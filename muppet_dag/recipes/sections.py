@@ -60,7 +60,9 @@ class ModelSection(Section):
 class TasksSection(Section):
     """Which tasks are mixed: whole families, plus ``include``, minus ``exclude``.
 
-    Tasks that the catalogue holds out for evaluation belong to no family here.
+    Tasks that the catalogue holds out for evaluation belong to no family here. A mixture goes on
+    without a task whose dataset failed; nothing is trained on one that lacks so many that less than
+    ``least_share`` of them is left (1: every task must be there, 0: any will do).
     """
 
     families: tuple[Literal["classification", "commonsense", "mrc", "summarization"], ...] = (
@@ -70,11 +72,14 @@ class TasksSection(Section):
     )
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    least_share: float = 0.5
     unique = ("families", "include", "exclude")
 
     def problems(self) -> Iterator[str]:
         """As of any section; lists that leave no task, or contradict each other."""
         yield from super().problems()
+        if not 0 <= self.least_share <= 1:
+            yield f"least_share must be at least 0 and at most 1, not {self.least_share}"
         if not self.families and not self.include:
             yield "families and include are empty: there is nothing to train on"
         if both := [name for name in self.include if name in self.exclude]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -171,6 +172,13 @@ def test_checks_report_numbers_at_every_materialization(made) -> None:
     assert checks["cola", "row_count"].severity == dg.AssetCheckSeverity.WARN
 
 
+def test_a_mixture_of_all_its_tasks_is_complete(made) -> None:
+    _, _, ran = made
+    drawn = next(r for r in ran if r.asset_materializations_for_node("mixture"))
+    (check,) = drawn.get_asset_check_evaluations()
+    assert (check.check_name, check.passed, check.partition) == ("complete", True, NAME)
+
+
 def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
     source: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +203,15 @@ def test_a_bad_dataset_fails_alone_and_the_mixture_says_it_is_left_out(
         assert run(chosen, instance, *others, partition=key).success
         mixture = run(chosen, instance, "mixture", partition=NAME)
         assert mixture.success
+        (check,) = mixture.get_asset_check_evaluations()
+        assert (check.check_name, check.passed, check.partition) == ("complete", False, NAME)
+        assert check.severity == dg.AssetCheckSeverity.WARN
+        (made,) = mixture.asset_materializations_for_node("mixture")
+        first, second = list(made.metadata.items())[:2]
+        assert first == ("tasks", dg.TextMetadataValue("4 of 5 tasks"))
+        assert second[0] == "left_out" and "cola" in second[1].value
+        logged = [r for r in instance.all_logs(mixture.run_id) if r.level == logging.WARNING]
+        assert any("4 of 5 tasks; left out: cola (" in r.user_message for r in logged)
     manifest = Store(chosen.home).require(f"mixture/{NAME}").manifest
     assert manifest.facts["left_out"] == {"cola": "it has no training tokens"}
     assert not (chosen.home / "shards" / "cola").exists()

@@ -165,6 +165,8 @@ def test_the_mixture_says_which_tasks_could_not_be_used(folder, tmp_path):
     pipeline.make_tokens(store, recipe, "tiny-bert", catalogue.get("fine"))
     left_out = pipeline.make_mixture(store, recipe, "tiny-bert").facts["left_out"]
     assert "bad" in left_out and "boolq" in left_out and "fine" not in left_out
+    with pytest.raises(MuppetError, match=rf"1 of {1 + len(left_out)} tasks.*least_share.*boolq"):
+        pipeline.prefinetune(store, recipe, "tiny-bert", lambda jobs: pytest.fail("it trains"))
 
 
 def test_a_bad_recipe_hides_no_other(folder, tmp_path, run, monkeypatch):
