@@ -55,7 +55,7 @@ def _prepare() -> None:
 def _silent(record: logging.LogRecord) -> logging.LogRecord:
     """A record of the connection's loggers without signed addresses. Set where records are made,
     since a filter of a logger does not see those of the loggers below it."""
-    if record.name.partition(".")[0] in _LOGGERS:
+    if (record.name or "").partition(".")[0] in _LOGGERS:  # logging itself makes nameless ones
         with suppress(TypeError, ValueError):  # arguments that do not fit are told elsewhere
             record.msg, record.args = redacted(record.getMessage()), ()
         if record.exc_info:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 log = logging.getLogger(__name__)
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
 #: Seconds of waiting for a lock that are not worth a word.
 _BRIEF_S = 0.5
 
@@ -86,8 +91,20 @@ def umask() -> int:
         return mask
 
 
+def regular(path: Path) -> Path:
+    """The path, if it may be opened: a pipe would be waited for without end, a device never ends.
+    OSError that says what it is instead, as for a path where nothing is."""
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return path
+    kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+    raise OSError(errno.EINVAL, f"this is {kind}, expected a file", str(path))
+
+
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; computed anew only when its size or one of its times has changed."""
+    """SHA-256 of a file; computed anew only when its size or one of its times has changed. OSError
+    for what is no file (`regular`)."""
+    regular(path)
     return _file_hash(path, file_state(path))
 
 

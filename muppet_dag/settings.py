@@ -16,6 +16,7 @@ from typing import Any
 
 from muppet_dag import disk
 from muppet_dag.errors import BadConfig
+from muppet_dag.files import regular
 
 HOME = "~/.muppet-dag"
 #: What DuckDB may take for a task's rows, and the least that is enough for it to run.
@@ -101,7 +102,7 @@ def memory(value: str, name: str) -> str:
 def tables(file: Path) -> dict[str, Any]:
     """A TOML file: UTF-8, with or without a byte-order mark."""
     try:
-        data = file.read_bytes()
+        data = regular(file).read_bytes()
     except OSError as error:
         raise BadConfig(f"{file}: cannot be read ({error.strerror})") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

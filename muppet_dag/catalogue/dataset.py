@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from muppet_dag.errors import BadConfig
+from muppet_dag.files import regular
 
 #: Script-based Hub repositories are read from the conversion that the Hub itself keeps.
 CONVERTED = "refs/convert/parquet"
@@ -104,11 +105,15 @@ class Files:
         return ", ".join(self.paths.values())
 
     def within(self, folder: Path) -> Files:
-        """The same with paths taken from ``folder``. BadConfig if a file is not there."""
+        """The same with paths taken from ``folder``. BadConfig if one is no file."""
         paths = {split: folder / Path(path).expanduser() for split, path in self.paths.items()}
         for split, path in paths.items():
-            if not path.is_file():
-                raise BadConfig(f"files.{split}: there is no file {path}")
+            try:
+                regular(path)
+            except OSError as error:
+                missing = isinstance(error, FileNotFoundError)
+                what = f"there is no file {path}" if missing else f"{path}: {error.strerror}"
+                raise BadConfig(f"files.{split}: {what}") from error
         return replace(self, paths={split: str(path.resolve()) for split, path in paths.items()})
 
 

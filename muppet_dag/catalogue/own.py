@@ -20,6 +20,7 @@ from muppet_dag import settings
 from muppet_dag.catalogue import task as entries
 from muppet_dag.catalogue.task import FAMILIES, METRICS, Family, Files, Task, named
 from muppet_dag.errors import BadConfig
+from muppet_dag.files import regular
 from muppet_dag.hub import is_repository
 
 #: Names become folders, partition keys and names of runs.
@@ -228,7 +229,7 @@ def _task(table: Any) -> Task:
 
 def _python(path: Path) -> dict[str, Callable[[], Task]]:
     try:
-        variables = runpy.run_path(str(path))
+        variables = runpy.run_path(str(regular(path)))
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         kind = "" if isinstance(error, BadConfig) else f"{type(error).__name__}: "
         raise BadConfig(f"{path}: {kind}{error}") from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from muppet_dag import connection, hub
 from muppet_dag.errors import BadConfig, SourceError
-from muppet_dag.files import file_hash
+from muppet_dag.files import file_hash, regular
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -85,8 +85,15 @@ def _folder(base: str) -> Path | None:
 
 
 def _local_files(folder: Path) -> dict[str, Path]:
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    return {name: folder / name for name in _files_to_take(names, f"directory:{folder.name}")}
+    """The files to take, each of which may be opened. SourceError."""
+    names = [path.name for path in folder.iterdir() if not path.is_dir()]
+    files = {name: folder / name for name in _files_to_take(names, f"directory:{folder.name}")}
+    for path in files.values():
+        try:
+            regular(path)
+        except OSError as error:
+            raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    return files
 
 
 def _files_to_take(names: list[str], where: str) -> list[str]:
@@ -109,8 +116,8 @@ def _files_to_take(names: list[str], where: str) -> list[str]:
 
 
 def _copy(folder: Path, directory: Path) -> str:
-    _check_config(folder, f"directory:{folder.name}")
     files = _local_files(folder)
+    _check_config(folder, f"directory:{folder.name}")
     for name, path in files.items():
         shutil.copyfile(path, directory / name)
     # Hashed after the copy, so that the version is that of the copy even if the folder changed.

@@ -135,6 +135,7 @@ def test_a_signed_address_is_in_no_log_and_no_error(standin, source, everything,
         raise OSError(f"http://x/y{SIGNED}")
     except OSError:
         log.exception("of %s", f"http://x{SIGNED}")
+    assert logging.makeLogRecord({"msg": SIGNED}).getMessage() == SIGNED  # nobody's, as before
     assert "OSError" in everything.getvalue() and "s3cret" not in everything.getvalue()
 
 

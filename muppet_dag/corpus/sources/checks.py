@@ -9,6 +9,7 @@ from muppet_dag import hub
 from muppet_dag.catalogue.task import HubDataset
 from muppet_dag.corpus.sources import folders
 from muppet_dag.errors import BadConfig, SourceError
+from muppet_dag.files import regular
 
 _CONFIG = re.compile(r"\w[\w.+\- ]*")
 
@@ -24,7 +25,7 @@ def check_names(dataset: HubDataset) -> None:
 def read_text(path: Path) -> str:
     """A small file's text; what is no UTF-8 in it does not matter."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return regular(path).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 

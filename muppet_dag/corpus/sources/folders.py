@@ -7,6 +7,7 @@ from pathlib import Path
 
 from muppet_dag.catalogue.task import HubDataset
 from muppet_dag.errors import Absent, SourceError
+from muppet_dag.files import regular
 
 _POINTER = b"version https://git-lfs"
 
@@ -25,7 +26,11 @@ def home(root: Path, dataset: HubDataset, label: str) -> Path:
 
 def files(folder: Path) -> dict[str, Path]:
     """Every file below a folder by its name there, in order; what is hidden is left out (``.git``),
-    but for ``.huggingface.yaml``. Links to folders are followed, once."""
+    but for ``.huggingface.yaml``. Links to folders are followed, once.
+
+    What only looks like a file by its name (a pipe, a link to nothing, a folder called
+    ``train.parquet``) is in it: whoever opens it is told what it is.
+    """
     paths: list[Path] = []
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -33,14 +38,15 @@ def files(folder: Path) -> dict[str, Path]:
         folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
         seen.add(real)
         visible = [n for n in names if not n.startswith(".") or n == ".huggingface.yaml"]
+        visible += [name for name in folders if name.endswith(".parquet")]
         paths += [Path(place, name) for name in visible]
-    return {path.relative_to(folder).as_posix(): path for path in sorted(paths) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
 
 
 def is_pointer(path: Path) -> bool:
     """Whether git-lfs has left a note in the place of the file."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return file.read(len(_POINTER)) == _POINTER
     except OSError:
         return False
@@ -65,7 +71,7 @@ def _snapshot(cached: Path, dataset: HubDataset, label: str) -> Path:
 def _is_card(path: Path) -> bool:
     """Whether a README opens with the header of a data set; any folder may have another one."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return file.read(4).startswith(b"---")
     except OSError:
         return False
