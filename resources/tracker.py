@@ -170,6 +170,7 @@ class Tracker(dg.ConfigurableResource):
 
     def _init(self, mode: str | None, kwargs: Mapping[str, Any]) -> Run:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to its makers
+        os.environ.setdefault("WANDB_SILENT", "true")  # it would ask at a terminal for a key
         import wandb
 
         Path(self.directory).mkdir(parents=True, exist_ok=True)

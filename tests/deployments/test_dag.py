@@ -14,7 +14,7 @@ import pytest
 from dag import NAME, TASKS, failure, plan, run, run_all, settings
 
 from muppet_dag import samples
-from muppet_dag.store import Store, lineage, verify
+from muppet_dag.store import Manifest, Store, lineage, verify
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +76,17 @@ def test_lineage_reaches_every_dataset_from_the_leaderboard(made) -> None:
     assert "made:tiny-bert" in leaves
 
 
-def test_making_it_again_changes_nothing(made) -> None:
+@pytest.fixture(scope="module")
+def again(made):
+    """Everything materialized once more, and what the models were before."""
     chosen, instance, _ = made
-    store = Store(chosen.home)
-    before = store.require(f"prefinetuned/{NAME}")
-    for result in run_all(chosen, instance):
+    return Store(chosen.home).require(f"prefinetuned/{NAME}"), run_all(chosen, instance)
+
+
+def test_making_it_again_changes_nothing(made, again) -> None:
+    chosen, _, _ = made
+    store, (before, ran) = Store(chosen.home), again
+    for result in ran:
         fresh = [
             m.metadata["fresh"].value
             for e in result.get_asset_materialization_events()
@@ -118,24 +124,21 @@ def test_training_is_tracked_offline(made) -> None:
     assert "offline-run-" in messages[begun] and begun < stepped
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "partition", "runs"),
-    [("prefinetuned", f"prefinetuned/{NAME}", NAME, 1),
-     ("finetuned/rte", f"finetuned/{NAME}.pre/rte", NAME, 2)],
-)  # fmt: skip
-def test_where_a_model_was_followed_is_shown_also_when_it_was_there_already(
-    made, kind, name, partition, runs
-) -> None:
-    chosen, instance, _ = made
-    again = run(chosen, instance, kind, partition=partition)
-    (shown,) = again.asset_materializations_for_node(kind.replace("/", "__"))
-    assert not shown.metadata["fresh"].value
-    places = shown.metadata["wandb"].value.removeprefix("- ").split("\n- ")
-    assert len(places) == runs and all(Path(place).is_dir() for place in places)
-    facts = Store(chosen.home).require(name).facts
-    assert places == [
-        p for each in facts.get("runs", {"": facts}).values() for p in each["tracked"]
+def test_where_a_model_was_followed_is_shown_also_when_it_was_there_already(made, again) -> None:
+    shown = [
+        (materialization, facts, [place for each in runs for place in each["tracked"]])
+        for result in again[1]
+        for event in result.get_asset_materialization_events()
+        if (materialization := event.materialization).asset_key.path[0]
+        in ("prefinetuned", "finetuned")
+        for facts in [Manifest.read(Path(materialization.metadata["path"].value)).facts]
+        for runs in [list(facts["runs"].values()) if "runs" in facts else [facts]]
     ]
+    assert len(shown) == 3
+    for materialization, facts, places in shown:
+        text = materialization.metadata["wandb"].value
+        assert text.removeprefix("- ").split("\n- ") == places
+        assert len(places) == len(facts.get("seeds", [1])) and all(Path(p).is_dir() for p in places)
 
 
 def test_a_tracked_run_says_what_it_is_and_what_became_of_it(made) -> None:

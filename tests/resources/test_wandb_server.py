@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -87,6 +89,34 @@ def test_online_a_run_arrives_with_all_that_it_says(server, tmp_path, monkeypatc
     assert server.artifacts["prefinetuned-few"]["artifactTypeName"] == "model"
     assert server.files["weights"] == b"w"
     assert seen["events"] == []  # nothing of the machine
+
+
+def test_without_a_key_nobody_is_asked_for_one_at_a_terminal(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    code = (
+        "from resources.tracker import Tracker\n"
+        f"with Tracker(directory={str(tmp_path)!r}, timeout=20).run(name='x', id='x') as run:\n"
+        "    print('kept in', run.place)"
+    )
+    parent, terminal = pty.openpty()
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        close_fds=True,
+    )
+    os.close(terminal)
+    said = b""
+    with contextlib.suppress(OSError):  # how a terminal tells that nobody is there any more
+        while part := os.read(parent, 4096):
+            said += part
+    os.close(parent)
+    assert process.wait(timeout=20) == 0 and time.monotonic() - began < 20, said
+    assert b"offline-run" in said and b"choice" not in said and server.requests == []
 
 
 def test_system_metrics_are_sent_only_where_they_are_asked_for(server, tmp_path, monkeypatch):
