@@ -66,9 +66,10 @@ def _silent(record: logging.LogRecord) -> logging.LogRecord:
 def _metered(client: Any) -> Any:
     """The client with its connections under the meter, those through a proxy as well."""
     for transport in (client._transport, *client._mounts.values()):
-        if transport is not None:
-            core = sys.modules[type(transport._pool).__module__.partition(".")[0]]
-            transport._pool._network_backend = _Backend(transport._pool._network_backend, core)
+        pool = getattr(transport, "_pool", None)  # a mount may be None: no proxy for these hosts
+        if hasattr(pool, "_network_backend"):
+            core = sys.modules[type(pool).__module__.partition(".")[0]]
+            pool._network_backend = _Backend(pool._network_backend, core)
     return client
 
 

@@ -134,7 +134,7 @@ def main(
         dg.DagsterInstance.get() as instance,
         Progress(
             *columns,
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         ) as progress,

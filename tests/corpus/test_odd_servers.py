@@ -151,6 +151,20 @@ def test_a_server_that_drips_is_not_waited_for(standin, source, monkeypatch, kin
     assert told.value.retry and time.monotonic() - began < 15
 
 
+def test_a_proxy_that_drips_is_not_waited_for(standin, tmp_path, monkeypatch):
+    from huggingface_hub import close_session
+
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.2)
+    monkeypatch.setenv("HTTP_PROXY", standin.url)
+    standin.fault("drip", "/api/", times=99)
+    close_session()  # it keeps the proxies that it has seen
+    try:
+        with pytest.raises(SourceError, match="too slow"):
+            HubSource("http://hub.invalid", cache=tmp_path).version(COLA)
+    finally:
+        close_session()
+
+
 def test_what_is_slow_but_steady_arrives(standin, source, monkeypatch):
     monkeypatch.setattr(connection, "PATIENCE_S", 0.2)
     monkeypatch.setattr(connection, "LEAST_BYTES", 5)  # of fifty that drip in that time

@@ -91,6 +91,7 @@ def test_online_a_run_arrives_with_all_that_it_says(server, tmp_path, monkeypatc
     assert seen["events"] == []  # nothing of the machine
 
 
+@pytest.mark.slow
 def test_without_a_key_nobody_is_asked_for_one_at_a_terminal(server, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -130,6 +131,7 @@ def test_system_metrics_are_sent_only_where_they_are_asked_for(server, tmp_path,
     assert not list(run.path.rglob("wandb-metadata.json"))
 
 
+@pytest.mark.slow
 def test_the_folders_of_one_resumed_run_sync_into_one(server, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     tracker = Tracker(directory=str(tmp_path / "w"))
