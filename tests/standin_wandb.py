@@ -105,9 +105,11 @@ _FIXED = {
     "ArtifactType": {"project": {"artifact": None}},
     "ArtifactByID": {"artifact": {
         "__typename": "Artifact", "id": "a", "versionIndex": 0, "artifactType": {"name": "model"},
-        "artifactSequence": {"__typename": "ArtifactSequence", "id": "s", "name": "a",
-                             "project": {"id": "p", "name": "muppet-dag",
-                                         "entity": {"id": "e", "name": "me"}}},
+        "artifactSequence": {
+            "__typename": "ArtifactSequence", "id": "s", "name": "a",
+            "project": {"id": "p", "internalId": "UHJvamVjdEludGVybmFsSWQ6MQ==",
+                        "name": "muppet-dag", "entity": {"id": "e", "name": "me"}},
+        },
         "description": None, "metadata": "{}", "ttlDurationSeconds": -2, "ttlIsInherited": True,
         "tags": [], "historyStep": None, "state": "COMMITTED", "size": 1, "digest": "d",
         "commitHash": None, "fileCount": 1, "createdAt": "2024-01-01T00:00:00", "updatedAt": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -276,3 +277,35 @@ def test_metrics_of_a_run_are_whole(made) -> None:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == [1, 3, 5]
     assert any("validation/mean" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_online_the_model_arrives_and_is_the_one_that_was_trained_offline(
+    made, tmp_path, monkeypatch
+) -> None:
+    from standin_wandb import StandinWandb
+
+    import wandb
+
+    chosen, _, _ = made
+    before = Store(chosen.home).require(f"prefinetuned/{NAME}")
+    home = shutil.copytree(chosen.home, tmp_path / "home")
+    shutil.rmtree(home / "prefinetuned")
+    wandb.teardown()  # it reads its environment once
+    with StandinWandb() as server, dg.DagsterInstance.ephemeral() as instance:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", "q" * 40)
+        result = run(replace(chosen, home=home), instance, "prefinetuned", partition=NAME)
+        wandb.teardown()
+        assert result.success
+        (trained,) = (r for r in server.runs.values() if r.get("jobType") == "prefinetuned")
+        messages = [r.user_message for r in instance.all_logs(result.run_id)]
+    model = Store(home).require(f"prefinetuned/{NAME}")
+    assert model.version == before.version  # where it was followed is no part of what it is
+    (place,) = model.facts["tracked"]
+    assert place.startswith(server.url) and any(place in text for text in messages)
+    (shown,) = result.asset_materializations_for_node("prefinetuned")
+    assert place in shown.metadata["wandb"].value
+    assert trained["summary"]["model"] == model.version
+    assert set(server.artifacts) == {f"prefinetuned-{NAME}", f"mixture-{NAME}"}
+    assert {"model.safetensors", "mixture.arrow", "manifest.json"} <= set(server.files)

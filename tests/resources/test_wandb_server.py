@@ -74,11 +74,14 @@ def test_nothing_leaves_the_machine_where_the_environment_says_so(
 
 
 @pytest.mark.parametrize("environment", [{}, {"WANDB_DISABLED": "false"}, {"WANDB_MODE": "online"}])
-def test_online_a_run_arrives_with_all_that_it_says(server, tmp_path, monkeypatch, environment):
+def test_online_a_run_arrives_with_all_that_it_says(
+    server, tmp_path, monkeypatch, caplog, environment
+):
     environment |= {"WANDB_PROJECT": "mine", "WANDB_ENTITY": "us", "WANDB_TAGS": "night,few"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     run = track(tmp_path)
+    assert "no further" not in caplog.text
     assert run.place == run.url == f"{server.url}/us/mine/runs/x"
     seen = server.runs["x"]
     assert (seen["project"], seen["entity"]) == ("mine", "us")
