@@ -53,6 +53,8 @@ def observe_schedule(job: object) -> dg.ScheduleDefinition:
     """The nightly observation, off until switched on."""
     return dg.ScheduleDefinition(
         name="observe_datasets", job=job, cron_schedule=OBSERVE_CRON,
+        description="Every night: ask each dataset repository for its version. Nothing is fetched; "
+        "the sensor \"automation\" makes again what changed.",
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )  # fmt: skip
 
@@ -60,6 +62,9 @@ def observe_schedule(job: object) -> dg.ScheduleDefinition:
 def sensor() -> dg.AutomationConditionSensorDefinition:
     """Evaluates the conditions above, off until switched on."""
     return dg.AutomationConditionSensorDefinition(
-        "automation", target=dg.AssetSelection.all(), minimum_interval_seconds=TICK_S,
+        "automation",
+        description="Makes shards and tokens again where a dataset changed, and asks for training "
+        "on Mondays at most; models only where they have been made before.",
+        target=dg.AssetSelection.all(), minimum_interval_seconds=TICK_S,
         default_status=dg.DefaultSensorStatus.STOPPED,
     )  # fmt: skip

@@ -34,27 +34,31 @@ def all_assets(plan: Plan) -> list[dg.AssetsDefinition]:
 
 
 def all_jobs(plan: Plan) -> list:
-    """What people start by name; a partitioned job asks for its partition."""
+    """What people start by name, a floor each; a partitioned job asks for its partition. No job may
+    have the name of an asset that stands alone, as ``overlap`` does."""
     repositories = {repository_key(task.dataset.repository) for task in TASKS.values()}
-    return [
-        dg.define_asset_job(
-            "observe", dg.AssetSelection.keys(*sorted(repositories)),
-            description="Ask every dataset repository for its version; nothing is fetched.",
-        ),
-        dg.define_asset_job(
-            "shards", dg.AssetSelection.key_prefixes("shards"),
-            description="Fetch and normalise every task. One that fails stops no other.",
-        ),
-        dg.define_asset_job(
-            "prefinetune", dg.AssetSelection.keys("mixture", "prefinetuned"),
-            description="Draw the mixture of a recipe and train on it.",
-        ),
-        *(
-            dg.define_asset_job(
-                f"finetune_{task}",
-                dg.AssetSelection.keys(["finetuned", task], ["evaluation", task]),
-                description=f"Fine-tune one arm on {task} and score it.",
-            )
-            for task in plan.downstream
-        ),
+    one = [
+        ("observe", dg.AssetSelection.keys(*sorted(repositories)),
+         "Ask every dataset repository for its version; nothing is fetched."),
+        ("shards", dg.AssetSelection.key_prefixes("shards"),
+         "Fetch and normalise every task. One that fails stops no other."),
+        ("overlap_report", dg.AssetSelection.keys("overlap"),
+         "Find the training rows that evaluation splits hold; mixtures ask for this report."),
+        ("base_models", dg.AssetSelection.keys("base_model"),
+         "Bring a base model into the store."),
+        ("tokens", dg.AssetSelection.key_prefixes("tokens"),
+         "Tokenize every task for one tokenizer. A task without shards fails alone."),
+        ("prefinetune", dg.AssetSelection.keys("mixture", "prefinetuned"),
+         "Draw the mixture of a recipe and train on it."),
+        ("compare", dg.AssetSelection.keys("leaderboard"),
+         "Compare all evaluations that there are."),
     ]  # fmt: skip
+    below = [
+        (f"finetune_{task}", dg.AssetSelection.keys(["finetuned", task], ["evaluation", task]),
+         f"Fine-tune {task} from one arm, a base model or a pre-finetuned one, and score it.")
+        for task in plan.downstream
+    ]  # fmt: skip
+    return [
+        dg.define_asset_job(name, selection, description=description)
+        for name, selection, description in (*one, *below)
+    ]

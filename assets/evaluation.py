@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets import about
 from assets.automation import follow
 from assets.partitions import Plan
 from assets.pictures import inline
@@ -22,6 +23,7 @@ def evaluation_asset(task: str, plan: Plan) -> dg.AssetsDefinition:
         group_name="downstream",
         code_version=pipeline.EVALUATION_VERSION,
         description=f"The metrics of {task} on its validation split, seed by seed.",
+        owners=about.MODELS,
         kinds={"python"},
         automation_condition=follow(),
     )
@@ -49,6 +51,7 @@ def leaderboard_asset(plan: Plan) -> dg.AssetsDefinition:
         group_name="results",
         code_version=pipeline.EVALUATION_VERSION,
         description="Fine-tuned from the base model against fine-tuned from the pre-finetuned one.",
+        owners=about.MODELS,
         kinds={"duckdb"},
         automation_condition=follow(),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets import about
 from assets.automation import retrain
 from assets.partitions import Plan
 from assets.report import materialized, plain_errors, table
@@ -39,6 +40,7 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
         group_name="training",
         code_version=index.VERSION,
         description="Which rows make which slot of which step: step, slot, task, row.",
+        owners=about.DATA,
         kinds={"arrow"},
         check_specs=[_complete_spec(plan)],
         automation_condition=retrain(),
@@ -48,6 +50,7 @@ def mixture_asset(plan: Plan) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         with plain_errors():
             recipe = plan.recipe(context.partition_key)
+            about.tag_run(context, recipe=recipe.name)
             artefact = pipeline.make_mixture(
                 store.open(), recipe, plan.default_base, steps=config.steps
             )

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets import about
 from assets.automation import report
 from assets.report import materialized, plain_errors, table
 from muppet_dag import pipeline
@@ -28,8 +29,16 @@ def overlap_asset() -> dg.AssetsDefinition:
         description="Which training rows appear in a validation or test split, of the same or "
         "another task: equal rows, near-duplicates, shared questions, shared passages. Mixtures "
         "leave the first two kinds out.",
+        owners=about.DATA,
         kinds={"duckdb", "parquet"},
-        check_specs=[dg.AssetCheckSpec("leaks", asset="overlap")],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "leaks",
+                asset="overlap",
+                description="No training row stands in an evaluation split; mixtures skip those "
+                "that do.",
+            )
+        ],
         automation_condition=report(),
     )
     def overlaps(store: ArtefactStore) -> dg.MaterializeResult:

@@ -3,11 +3,15 @@
 import base64
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 #: The phases of a training step, as ``metrics.jsonl`` names them.
 PHASES = ("data", "forward", "backward", "communication", "optimizer", "aside")
+
+#: What a reader could not guess.
+SHOWN = {"aside": "validation and checkpoints"}
 
 
 def inline(png: bytes, text: str) -> str:
@@ -19,7 +23,7 @@ def curves(metrics: Path) -> str:
     """A run at a glance: loss, validation where there was any, and where the time went."""
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in Path(metrics).read_text().splitlines()]
+    lines = _lines(metrics)
     train = [line for line in lines if "train/loss" in line]
     validated = [line for line in lines if "validation/mean" in line]
     if not train:
@@ -33,19 +37,37 @@ def curves(metrics: Path) -> str:
     for axis in middle:
         _by_task(axis, validated, "validation/mean", "validation", "validation/")
     _time(time, train)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return inline(out.getvalue(), "curves")
+    return _inline(figure)
+
+
+def seed_curves(metrics: Mapping[str, Path]) -> str:
+    """Several runs that differ by their seed: loss and validation, a line for each."""
+    from matplotlib.figure import Figure
+
+    runs = {seed: _lines(path) for seed, path in metrics.items()}
+    panels = [("train/loss", "loss, 1 is chance")]
+    if any("validation/mean" in line for lines in runs.values() for line in lines):
+        panels.append(("validation/mean", "validation"))
+    figure = Figure(figsize=(5 * len(panels), 3), dpi=80, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (name, title) in zip(axes, panels, strict=True):
+        for seed, lines in runs.items():
+            points = [(line["step"] + 1, line[name]) for line in lines if name in line]
+            steps, values = zip(*points, strict=True) if points else ((), ())
+            axis.plot(steps, values, marker=".", label=f"seed {seed}")
+        axis.legend(fontsize=7, frameon=False)
+        _frame(axis, f"{title}, by seed")
+    return _inline(figure)
 
 
 def time_split(metrics: Path) -> dict[str, float]:
     """Share of the run's time by phase, as its log windows measured it; {} if it was not."""
-    lines = [json.loads(line) for line in Path(metrics).read_text().splitlines()]
+    lines = _lines(metrics)
     sums = {
         name: sum(line.get(f"time/{name}_ms", 0) for line in lines) for name in (*PHASES, "step")
     }
     whole = sums.pop("step")
-    return {name: round(value / whole, 4) for name, value in sums.items()} if whole else {}
+    return {SHOWN.get(n, n): round(value / whole, 4) for n, value in sums.items()} if whole else {}
 
 
 def _by_task(axis: Any, lines: list[dict], bold: str, title: str, prefix: str = "") -> None:
@@ -65,7 +87,7 @@ def _time(axis: Any, lines: list[dict]) -> None:
     """Milliseconds of a step by phase, one on top of the other."""
     steps = [line["step"] + 1 for line in lines]
     parts = [[line.get(f"time/{name}_ms", 0) for line in lines] for name in PHASES]
-    axis.stackplot(steps, parts, labels=PHASES)
+    axis.stackplot(steps, parts, labels=[SHOWN.get(name, name) for name in PHASES])
     axis.set_ylim(top=1.35 * max(map(sum, zip(*parts, strict=True))) or 1)
     axis.legend(loc="upper right", fontsize=7, frameon=False, ncols=2)
     _frame(axis, "ms of a step by phase")
@@ -75,3 +97,13 @@ def _frame(axis: Any, title: str) -> None:
     axis.set_xlabel("step")
     axis.set_title(title, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _inline(figure: Any) -> str:
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return inline(out.getvalue(), "curves")
+
+
+def _lines(metrics: Path) -> list[dict]:
+    return [json.loads(line) for line in Path(metrics).read_text().splitlines()]

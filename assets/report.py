@@ -26,8 +26,9 @@ def materialized(
     shown = {
         **metadata,
         "path": dg.MetadataValue.path(str(artefact.path)),
+        "dagster/uri": artefact.path.as_uri(),
         "content_hash": artefact.version,
-        "fresh": artefact.fresh,
+        "made_in_this_run": artefact.fresh,
         "bytes": sum(file["bytes"] for file in artefact.manifest.files.values()),
         "inputs": dg.MetadataValue.json(dict(artefact.manifest.inputs)),
     }

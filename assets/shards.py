@@ -7,11 +7,14 @@ from typing import Any
 
 import dagster as dg
 
+from assets import about
 from assets.automation import refresh
 from assets.report import RETRIES, checked, materialized, plain_errors, table
 from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
+from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus import quality
+from muppet_dag.corpus.schema import SCHEMA
 from muppet_dag.errors import Absent
 from muppet_dag.store import digest
 from muppet_dag.text import markdown
@@ -21,6 +24,14 @@ from resources.store import ArtefactStore, DatasetSource
 def repository_key(repository: str) -> dg.AssetKey:
     """``hub/<namespace>/<name>``."""
     return dg.AssetKey(["hub", *repository.split("/")])
+
+
+def page(task: Task) -> dict[str, dg.MetadataValue]:
+    """The page of a task's repository; a user's own files have none."""
+    if isinstance(task.dataset, Files):
+        return {}
+    address = f"https://huggingface.co/datasets/{task.dataset.repository}"
+    return {"repository": dg.MetadataValue.url(address)}
 
 
 def _observable(**kwargs: Any) -> Callable[[Callable], dg.AssetsDefinition]:
@@ -42,7 +53,8 @@ def repository_asset(repository: str, tasks: Sequence[Task]) -> dg.AssetsDefinit
         key=repository_key(repository),
         group_name="hub",
         description=f"Dataset repository {repository}; read by {', '.join(t.name for t in tasks)}.",
-        tags={"muppet/kind": "dataset"},
+        metadata=page(tasks[0]),
+        tags={"muppet/kind": "dataset", "dagster/kind/huggingface": ""},
     )
     def observe(
         context: dg.OpExecutionContext, store: ArtefactStore, source: DatasetSource
@@ -76,11 +88,18 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
         group_name=task.family,
         code_version=pipeline.shards_code(task),
         description=_description(task),
+        metadata={
+            **page(task),
+            "licence": task.licence,
+            "dagster/column_schema": about.columns(SCHEMA),
+        },
+        owners=about.DATA,
+        freshness_policy=about.FRESH,
         kinds={"duckdb", "arrow"},
         tags={"muppet/family": task.family},
         check_specs=[
-            dg.AssetCheckSpec(name, asset=key, blocking=blocking)
-            for name, blocking in quality.CHECKS.items()
+            dg.AssetCheckSpec(name, asset=key, blocking=check.blocking, description=check.about)
+            for name, check in quality.CHECKS.items()
         ],
         retry_policy=RETRIES,
         automation_condition=refresh(),
@@ -98,7 +117,8 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
                 yield from map(checked, failure.__cause__.findings)
             raise
         description = quality.describe(task, artefact.path)
-        findings = quality.examine(task, artefact.path, artefact.facts, before)
+        made_up = source.source == "samples"
+        findings = quality.examine(task, artefact.path, artefact.facts, before, made_up=made_up)
         yield materialized(
             artefact, _metadata(artefact.facts, description), list(map(checked, findings))
         )
@@ -113,6 +133,7 @@ def problem_asset(name: str, problem: str) -> dg.AssetsDefinition:
         key=["shards", re.sub(r"\W", "_", name)],
         group_name="problems",
         description=f"Cannot be used: {markdown(problem)}",
+        owners=about.DATA,
         tags={"muppet/problem": "declaration"},
     )
     def refused() -> None:
@@ -135,7 +156,7 @@ def _metadata(facts: dict, description: dict) -> dict:
         "missing_splits": dg.MetadataValue.json(facts["missing"]),
         "classes": dg.MetadataValue.json(description["classes"]),
         "text_length": dg.MetadataValue.json(description["text_length"]),
-        "sample": dg.MetadataValue.md(table(description["rows"])),
+        f"first_rows_of_{description['split']}": dg.MetadataValue.md(table(description["rows"])),
     }
 
 

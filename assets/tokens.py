@@ -1,7 +1,9 @@
 """Base models and tokens."""
 
 import dagster as dg
+import pyarrow as pa
 
+from assets import about
 from assets.automation import refresh
 from assets.partitions import Plan
 from assets.report import RETRIES, materialized, plain, plain_errors
@@ -20,7 +22,8 @@ def base_asset(plan: Plan) -> dg.AssetsDefinition:
         group_name="base",
         code_version="1",
         description="Pretrained models: from the Hub at a pinned commit, a folder, or made here.",
-        kinds={"transformers"},
+        owners=about.MODELS,
+        kinds={"huggingface"},
         retry_policy=RETRIES,
     )
     def base_model(context: dg.AssetExecutionContext, store: ArtefactStore) -> dg.MaterializeResult:
@@ -47,7 +50,9 @@ def tokens_asset(task: Task, plan: Plan) -> dg.AssetsDefinition:
         group_name=task.family,
         code_version=tokenize.VERSION,
         description=f"Model inputs of {task.name}, tokenized once and read by memory map.",
-        kinds={"tokenizers", "arrow"},
+        metadata={"dagster/column_schema": about.columns(tokenize.schema(pa.int32()))},
+        owners=about.DATA,
+        kinds={"huggingface", "arrow"},
         tags={"muppet/family": task.family},
         automation_condition=refresh(),
     )

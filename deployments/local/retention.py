@@ -48,5 +48,8 @@ def forget_old_runs() -> None:
 
 
 schedule = dg.ScheduleDefinition(
-    job=forget_old_runs, cron_schedule="0 4 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING
+    job=forget_old_runs,
+    cron_schedule="0 4 * * 0",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every Sunday: delete runs older than 90 days that no asset's present state needs.",
 )

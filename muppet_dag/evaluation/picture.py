@@ -1,4 +1,4 @@
-"""The leaderboard's picture: one panel per recipe, one row per task, its primary metric."""
+"""The leaderboard's picture: a panel per recipe, stacked, a row per task, its primary metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLUMNS = 3
+#: Inches and dots an inch: 1,020 pixels, since a page clips what is wider than 1,200.
+_WIDTH, _DPI = 6.8, 150
 _BLUE, _ORANGE, _GREY, _INK = "#0072B2", "#D55E00", "#8A8F98", "#22262B"  # Okabe and Ito
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same bytes on every machine
@@ -34,22 +35,20 @@ def draw(summary: pa.Table, path: str | Path) -> None:
     for row in summary.to_pylist():
         if row["is_primary"]:
             panels.setdefault(row["recipe"], []).append(row)
-    columns = min(max(len(panels), 1), _COLUMNS)
-    lines = max(math.ceil(len(panels) / columns), 1)
-    tallest = max(map(_height, panels.values()), default=1)
+    heights = [_height(rows) for rows in panels.values()] or [1]
     with matplotlib.rc_context(_STYLE):
-        size = (6.4 * columns + 0.4, lines * (0.29 * tallest + 1.2) + 0.75)
+        size = (_WIDTH, sum(0.29 * height + 1.2 for height in heights) + 0.75)
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
-        axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+        axes = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         _heading(figure)
-        for axis in axes[len(panels) :]:
-            axis.set_axis_off()
+        if not panels:
+            axes[0].set_axis_off()
         limits = _limits([row for rows in panels.values() for row in rows])
         for axis, (recipe, rows) in zip(axes, panels.items(), strict=False):
-            _panel(axis, recipe, rows, limits, tallest)
-        figure.savefig(path, dpi=150, format="png", metadata={"Software": None})
+            _panel(axis, recipe, rows, limits)
+        figure.savefig(path, dpi=_DPI, format="png", metadata={"Software": None})
 
 
 def gain(value: float | None) -> str:
@@ -100,11 +99,7 @@ def _limits(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
 
 
 def _panel(
-    axis: Axes,
-    recipe: str,
-    rows: Sequence[dict[str, Any]],
-    limits: tuple[float, float],
-    tallest: float,
+    axis: Axes, recipe: str, rows: Sequence[dict[str, Any]], limits: tuple[float, float]
 ) -> None:
     y, places, family = 0.0, [], None
     for row in rows:
@@ -117,7 +112,7 @@ def _panel(
         places.append(y)
         y += 1
     axis.set_yticks(places, [row["task"] for row in rows])
-    axis.set(xlim=limits, ylim=(tallest - 0.3, -0.6))
+    axis.set(xlim=limits, ylim=(_height(rows) - 0.3, -0.6))
     axis.set_title(recipe, loc="left", fontweight="bold", fontsize=10.5)
     gains = [row["gain"] for row in rows if row["gain"] is not None]
     if gains:

@@ -40,6 +40,12 @@ class Group:
     background: dist.ProcessGroup | None = None
     watchdog: Watchdog | None = None
 
+    @property
+    def device_name(self) -> str:
+        """What people call the device: a GPU's model, or ``cpu``."""
+        cuda = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if cuda else self.device.type
+
     @classmethod
     def start(cls, timeout: timedelta = timedelta(minutes=30)) -> Group:
         """Join the group that torchrun describes in the environment, if there is one.

@@ -242,7 +242,8 @@ class Trainer:
             self.engine.save(scratch)
         if self.report:
             skipped = {"skipped": self.guard.skipped} if self.guard.skipped else {}
-            self.report.facts({"steps": self.done, **skipped, **self.selection.facts()})
+            ran = {"device": self.group.device_name, "workers": self.group.world}
+            self.report.facts({"steps": self.done, **ran, **skipped, **self.selection.facts()})
             os.rename(scratch, path)
         self.group.barrier()
         return path

@@ -89,7 +89,7 @@ def test_making_it_again_changes_nothing(made, again) -> None:
     store, (before, ran) = Store(chosen.home), again
     for result in ran:
         fresh = [
-            m.metadata["fresh"].value
+            m.metadata["made_in_this_run"].value
             for e in result.get_asset_materialization_events()
             if (m := e.materialization)
         ]

@@ -2,6 +2,7 @@
 
 import io
 import math
+import struct
 
 import duckdb
 import pyarrow.parquet as pq
@@ -129,6 +130,9 @@ def test_the_picture_has_the_same_bytes_each_time(tmp_path, caplog, recipes):
     assert first == second and first.startswith(b"\x89PNG")
     assert b"Software" not in first and b"Date" not in first
     assert not caplog.records  # as of a font that is not there
+    width, height = struct.unpack(">II", first[16:24])
+    assert width <= 1_200, "a page clips what is wider"
+    assert height > 200 * recipes, "recipes are stacked"
 
 
 def test_the_picture_shows_every_mean_spread_and_gain(tmp_path, monkeypatch):

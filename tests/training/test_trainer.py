@@ -94,7 +94,8 @@ def test_each_step_is_reported_once_and_validation_beside_it(bench, tmp_path):
 
 def test_a_finished_run_says_how_many_steps_it_took(bench, tmp_path):
     run(bench.job(tmp_path, "sst2"), ALONE)
-    assert json.loads((tmp_path / "run.json").read_text()) == {"steps": 10}
+    ran = {"steps": 10, "device": "cpu", "workers": 1}
+    assert json.loads((tmp_path / "run.json").read_text()) == ran
 
 
 def test_validating_does_not_change_the_weights(bench, tmp_path):
