@@ -1,17 +1,20 @@
 """How artefacts, findings and errors are reported to Dagster."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from muppet_dag import disk
 from muppet_dag.corpus.quality import Finding
 from muppet_dag.errors import MuppetError
 from muppet_dag.store import Artefact
 from muppet_dag.text import markdown, printable
 
-#: Only what may pass by itself is tried again: the network. Bad data stays bad.
+#: Only what may pass by itself is tried again: the network. Bad data stays bad, a full disk full.
 RETRIES = dg.RetryPolicy(
     max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
 )
@@ -51,11 +54,20 @@ def checked(finding: Finding) -> dg.AssetCheckResult:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Errors in data or settings stop the asset at once; a source that may recover is retried."""
+    """Errors stop the asset at once; only those of a source that may recover are tried again.
+
+    Data, settings and disks are told in a line, and what is a bug keeps its traceback below that.
+    """
     try:
         yield
+    except (dg.Failure, dg.RetryRequested):
+        raise
     except MuppetError as error:
         raise dg.Failure(str(error), allow_retries=getattr(error, "retry", False)) from error
+    except Exception as error:
+        told = disk.explained(error, Path(os.environ.get("DAGSTER_HOME", ".")))
+        text = str(told or f"{type(error).__name__}: {error}")
+        raise dg.Failure(text, allow_retries=False) from error
 
 
 def table(rows: list[Mapping[str, Any]]) -> str:

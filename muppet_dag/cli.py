@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from muppet_dag import settings
+from muppet_dag import disk, settings
 from muppet_dag.errors import BadConfig, MuppetError
 from muppet_dag.text import console, printable
 
@@ -152,8 +152,12 @@ def _plain_errors() -> Iterator[None]:
     except MuppetError as error:
         _complain(str(error))
         raise typer.Exit(1) from error
-    except OSError as error:  # a disk or a network; a bug keeps its traceback
-        _complain(f"{error.filename or type(error).__name__}: {error.strerror or error}")
+    except Exception as error:  # a disk or a network; a bug keeps its traceback
+        told = disk.explained(error, Path.cwd())
+        if not told and not isinstance(error, OSError):
+            raise
+        place = getattr(error, "filename", None) or type(error).__name__
+        _complain(str(told or f"{place}: {getattr(error, 'strerror', None) or error}"))
         raise typer.Exit(1) from error
 
 

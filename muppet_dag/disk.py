@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +41,13 @@ _ADVICE = {
     errno.EMFILE: "this process may open no more files; raise ulimit -n",
     errno.ENFILE: "this machine may open no more files",
 }
+#: Bytes below which a disk is full.
+_LEAST = 65_536
 #: Numbers that are looked for in a text. The others' words may be about anything.
 _SPOKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
-_SQLITE = {
+_DATABASES = {
     "database or disk is full": errno.ENOSPC,
+    "max_temp_directory_size": errno.ENOSPC,  # DuckDB, which takes what is free for the limit
     "attempt to write a readonly database": errno.EROFS,
     "disk I/O error": errno.EIO,
     "unable to open database file": errno.EACCES,
@@ -78,11 +82,28 @@ def explained(
     if refusal is None:
         return None
     cause, number = refusal
-    name = getattr(cause, "filename", None)
-    path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else place
+    path = _path(cause) or place
+    if not path.is_relative_to(place) and path.is_relative_to(tempfile.gettempdir()):
+        setting = "TMPDIR"
+    if number == errno.EIO and _free(path) < _LEAST:  # SQLite says so when it cannot grow its index
+        number = errno.ENOSPC
     about = f"{path}: {os.strerror(number)}" + (f" while {doing}" if doing else "")
     left = f" ({room(path)} left there)" if number in FULL else ""
     return MuppetError(f"{about}{left}; {_ADVICE[number].format(setting=setting)}")
+
+
+def _path(error: BaseException) -> Path | None:
+    """The file that an error is about, as far as it says."""
+    name = getattr(error, "filename", None)
+    if isinstance(name, str | bytes):
+        return Path(os.fsdecode(name))
+    quoted = re.search(r"""["'](/[^"']+)["']""", str(error))
+    return Path(quoted[1]) if quoted else None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, or what a user may have of it."""
+    return any(_number(each) in FULL for each in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -101,18 +122,27 @@ def _number(error: BaseException) -> int | None:
     text = str(error)
     if said := re.search(r"(?:os error|\[errno) (\d+)", text, re.IGNORECASE):
         return int(said[1]) if int(said[1]) in _ADVICE else None
-    known = {**{os.strerror(number): number for number in _SPOKEN}, **_SQLITE}
+    known = {**{os.strerror(number): number for number in _SPOKEN}, **_DATABASES}
     return next((number for words, number in known.items() if words in text), None)
 
 
 def room(path: Path) -> str:
     """How much room is left on the file system of a path, which need not be there."""
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
-    disk = os.statvfs(there)
-    free, size = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    disk = os.statvfs(_there(path))
+    size = readable(disk.f_blocks * disk.f_frsize)
     if disk.f_files and not disk.f_favail:
-        return f"{readable(free)}, but none of {disk.f_files:,} inodes: files are too many,"
-    return f"{readable(free)} of {readable(size)}"
+        return f"{readable(_free(path))}, but none of {disk.f_files:,} inodes: files are too many,"
+    return f"{readable(_free(path))} of {size}"
+
+
+def _free(path: Path) -> int:
+    disk = os.statvfs(_there(path))
+    return disk.f_bavail * disk.f_frsize
+
+
+def _there(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(each for each in (path, *path.absolute().parents) if each.exists())
 
 
 def readable(size: float) -> str:

@@ -25,7 +25,7 @@ from deployments.local.home import prepare
 from deployments.local.location import build
 from deployments.local.runs import end_dead_runs
 from deployments.local.settings import Settings
-from muppet_dag import pipeline, recipes, text
+from muppet_dag import disk, pipeline, recipes, text
 from muppet_dag.catalogue import PROBLEMS, TASKS
 from muppet_dag.errors import MuppetError
 from muppet_dag.store import Store
@@ -117,33 +117,33 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         settings = Settings.read()
-        pipeline.open_source(settings.source, Store(settings.home))
-        prepare(settings)
-        defs = build(settings)
-        plan = demo_plan(settings)
+        with disk.plain_errors(settings.home, "running the DAG"):
+            failures = run(settings, steps or None, console)
     except MuppetError as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    closing(console, settings, failures, time.perf_counter() - started)
+
+
+def run(settings: Settings, steps: int | None, console: Console) -> dict[str, str]:
+    """Materialize all that can be; returns what failed, by asset, and why."""
+    pipeline.open_source(settings.source, Store(settings.home))
+    prepare(settings)
+    defs, plan = build(settings), demo_plan(settings)
     columns = (
         TextColumn("{task.description:28}"),
         BarColumn(24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
     )
-    with (
-        dg.DagsterInstance.get() as instance,
-        Progress(
-            *columns,
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-            disable=not console.is_terminal,
-        ) as progress,
-    ):
+    shown = Progress(*columns, console=console, disable=not console.is_terminal)
+    with dg.DagsterInstance.get() as instance, shown as progress:
         end_dead_runs(instance)
         runner = Runner(defs, instance, progress)
         runner.failures |= {f"shards__{name}": problem for name, problem in PROBLEMS.items()}
-        materialize(runner, plan, steps or None)
-    closing(console, settings, runner.failures, time.perf_counter() - started)
+        materialize(runner, plan, steps)
+    return runner.failures
 
 
 def demo_plan(settings: Settings) -> Plan:

@@ -1,12 +1,13 @@
 """Dagster's own folder of this deployment."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from deployments.local.settings import Settings
+from muppet_dag import disk
 from muppet_dag.errors import MuppetError
+from muppet_dag.files import write_atomic
 from muppet_dag.settings import writable
 
 
@@ -17,7 +18,9 @@ def prepare(settings: Settings) -> Path:
     if chosen := os.environ.get("DAGSTER_HOME"):
         return writable(chosen, "DAGSTER_HOME")
     folder = writable(settings.home / "dagster")
-    shutil.copyfile(Path(__file__).with_name("dagster.yaml"), folder / "dagster.yaml")
+    with disk.plain_errors(folder, "preparing Dagster's folder"):
+        text = Path(__file__).with_name("dagster.yaml").read_text(encoding="utf-8")
+        write_atomic(folder / "dagster.yaml", text)
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 

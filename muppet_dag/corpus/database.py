@@ -7,10 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
-from muppet_dag import settings
+from muppet_dag import disk, settings
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,7 +41,18 @@ def database(memory: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
         }
         with duckdb.connect(config=config) as con:
             con.execute("SET enable_progress_bar = false")
-            yield con
+            try:
+                yield con
+            except duckdb.Error as error:
+                require_room(error)
+                raise
+
+
+def require_room(error: Exception) -> None:
+    """Raises MuppetError if an error in reading files is one of the temporary folder, which is full
+    of their copies or of what was spilt; it would be told as one of the data otherwise."""
+    if disk.is_full(error):
+        raise disk.explained(error, Path(gettempdir()), "reading files", "TMPDIR") from error
 
 
 def lock(con: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from muppet_dag.catalogue import Slice, Task
 from muppet_dag.catalogue.task import Files
+from muppet_dag.corpus.database import require_room
 from muppet_dag.corpus.explain import explained, unreadable
 from muppet_dag.corpus.expressions import NotOneExpression, names_in, require_expressions
 from muppet_dag.corpus.fit import broken_cell, fitted
@@ -43,6 +44,7 @@ def _stream(
         # A batch of DuckDB's ends with each row group of the file, which may be small.
         yield from rebatch(rows, size=BATCH_BYTES)
     except (duckdb.Error, OSError, NotOneExpression) as error:
+        require_room(error)
         problem = (fit and broken_cell(raw, fit, role)) or invalid_text(raw, task, role, error)
         problem = problem or explained(raw.con, task, role, paths, error)
         problem.args = (raw.renamed(str(problem)),)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from muppet_dag.corpus.database import database, identifier, lock
+from muppet_dag.corpus.database import database, identifier, lock, require_room
 from muppet_dag.corpus.raw.delimited import delimited_batches
 from muppet_dag.corpus.raw.jsonlines import json_batches
 from muppet_dag.corpus.raw.unite import Parquet, united
@@ -76,6 +76,7 @@ def opened(paths: Sequence[Path], *, quote: str = '"', memory: str = "") -> Iter
                 raw.unusable |= _put(path, target, quote)
                 raw.files.append(Parquet.open(con, target, path))
             except (pa.ArrowException, OSError) as error:
+                require_room(error)
                 message = str(error).replace(str(target), str(path))
                 raise SourceError(f"{path.name}: {message.splitlines()[0]}") from error
         select, unusable = united(con, raw.files)
