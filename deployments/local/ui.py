@@ -15,6 +15,7 @@ import typer
 from deployments.local.home import prepare
 from deployments.local.runs import end_dead_runs
 from deployments.local.settings import Settings
+from muppet_dag import disk
 from muppet_dag.errors import BadConfig, MuppetError
 
 #: Seconds that Dagster gets to end its processes, before they are killed.
@@ -26,15 +27,16 @@ def main(
     host: str = typer.Option("127.0.0.1", help="0.0.0.0: also to other machines"),
 ) -> None:
     """Serve the UI; the address is printed at once, and again when the pages are there."""
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     try:
         home = prepare(Settings.read())
         _require_free(host, port)
+        print(f"Dagster's UI will be at {address}; it loads for a minute or less.", flush=True)
+        opening = disk.plain_errors(home, "opening Dagster's books")
+        with opening, dg.DagsterInstance.get() as instance:
+            end_dead_runs(instance)
     except MuppetError as error:
         sys.exit(str(error))
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
-    print(f"Dagster's UI will be at {address}; it loads for a minute or less.", flush=True)
-    with dg.DagsterInstance.get() as instance:
-        end_dead_runs(instance)
     sys.exit(_serve(address, host, port, home))
 
 

@@ -283,9 +283,8 @@ def test_metrics_of_a_run_are_whole(made) -> None:
 def test_online_the_model_arrives_and_is_the_one_that_was_trained_offline(
     made, tmp_path, monkeypatch
 ) -> None:
-    from standin_wandb import StandinWandb
-
     import wandb
+    from standin_wandb import StandinWandb
 
     chosen, _, _ = made
     before = Store(chosen.home).require(f"prefinetuned/{NAME}")
