@@ -1,5 +1,6 @@
 """What Dagster's pages say of an asset beside its numbers: owners, columns, freshness, run tags."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import dagster as dg
@@ -14,12 +15,12 @@ FRESH = dg.FreshnessPolicy.time_window(
 )
 
 
-def columns(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster's table of columns."""
+def columns(schema: pa.Schema, about: Mapping[str, str] | None = None) -> dg.TableSchema:
+    """An Arrow schema as Dagster's table of columns, and ``about`` them what people should know."""
     return dg.TableSchema(
         [
             dg.TableColumn(
-                field.name, str(field.type),
+                field.name, str(field.type), description=(about or {}).get(field.name),
                 constraints=dg.TableColumnConstraints(nullable=field.nullable),
             )
             for field in schema

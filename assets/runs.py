@@ -16,7 +16,7 @@ from assets.report import plain, table, tracked
 Facts = Mapping[str, Any]
 #: What a run says of its choice of the best state, and of steps it had to skip.
 CHOICE = ("stopped_early", "best_step", "best_score", "skipped")
-SCORE, SPEED = "validation/mean", "train/tokens_per_second"
+SCORE, LOSS, SPEED = "validation/mean", "train/loss", "train/tokens_per_second"
 
 
 def one_run(facts: Facts, metrics: Path) -> dict[str, Any]:
@@ -57,13 +57,15 @@ def all_seeds(
 
 
 def _seeds(facts: Mapping[str, Facts]) -> list[dict[str, str]]:
-    """A row for each seed, then mean and standard deviation of each number."""
+    """A row for each seed, then mean and standard deviation of each number. What tells seeds apart,
+    and no more, for a table that is wider than the page is cut off there."""
     numbers = {
-        seed: {n: v for n, v in run["metrics"].items() if isinstance(v, int | float)}
-        | {n: run[n] for n in ("steps", *CHOICE) if isinstance(run.get(n), int | float)}
+        seed: {n: v for n, v in run["metrics"].items() if n.startswith(("validation/", LOSS))}
+        | {n: run[n] for n in CHOICE if isinstance(run.get(n), int | float)}
         for seed, run in facts.items()
     }
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
+    names = [name for name in names if not name.startswith(f"{LOSS}/")]
     names.sort(key=lambda name: (name != SCORE, not name.startswith("validation/")))
     rows = [
         {"seed": seed} | {n: _short(each.get(n)) for n in names} for seed, each in numbers.items()

@@ -14,7 +14,7 @@ from muppet_dag import pipeline
 from muppet_dag.catalogue import Task
 from muppet_dag.catalogue.task import Files
 from muppet_dag.corpus import quality
-from muppet_dag.corpus.schema import SCHEMA
+from muppet_dag.corpus.schema import ABOUT, SCHEMA
 from muppet_dag.errors import Absent
 from muppet_dag.store import digest
 from muppet_dag.text import markdown
@@ -91,7 +91,7 @@ def shards_asset(task: Task) -> dg.AssetsDefinition:
         metadata={
             **page(task),
             "licence": task.licence,
-            "dagster/column_schema": about.columns(SCHEMA),
+            "dagster/column_schema": about.columns(SCHEMA, ABOUT),
         },
         owners=about.DATA,
         freshness_policy=about.FRESH,

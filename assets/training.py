@@ -91,7 +91,8 @@ def finetuned_asset(task: str, plan: Plan) -> dg.AssetsDefinition:
         tracker: Tracker,
     ) -> dg.MaterializeResult:
         arm, at = plan.arms[context.partition_key], store.open()
-        about.tag_run(context, arm=arm.name, recipe=arm.recipe.name, task=task)
+        recipe = {} if arm.baseline else {"recipe": arm.recipe.name}
+        about.tag_run(context, arm=arm.name, task=task, **recipe)
         with plain_errors():
             init, tokens = at.require(arm.start), at.require(arm.tokens(task))
             config = {"arm": arm.name, "recipes": plan.sharing(arm), "initialisation": arm.side,

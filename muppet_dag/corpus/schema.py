@@ -23,6 +23,18 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: What each column holds, for people.
+ABOUT = {
+    "id": "the dataset's own id, or split/row",
+    "text": "what is read: a sentence, passage, context or document",
+    "query": "a second sentence, or the question",
+    "choices": "the candidates (multiple choice)",
+    "label": "the class, or the right choice, from 0",
+    "score": "the number to predict (regression)",
+    "answers": "the answers and where they start in text, in characters; empty: there is none",
+    "target": "the summary to write",
+}
+
 #: The same types in DuckDB's words.
 SQL_TYPES = {
     "id": "VARCHAR",

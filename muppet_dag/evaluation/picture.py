@@ -37,7 +37,7 @@ def draw(summary: pa.Table, path: str | Path) -> None:
             panels.setdefault(row["recipe"], []).append(row)
     heights = [_height(rows) for rows in panels.values()] or [1]
     with matplotlib.rc_context(_STYLE):
-        size = (_WIDTH, sum(0.29 * height + 1.2 for height in heights) + 0.75)
+        size = (_WIDTH, sum(0.29 * height + 0.75 for height in heights) + 1.2)
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.06)

@@ -59,6 +59,7 @@ def test_shards_and_tokens_say_their_columns_and_shards_where_they_come_from(loc
             assert ("text" in names) if key.path[0] == "shards" else ("input_ids" in names)
         if key.path[0] == "shards":
             task = TASKS[key.path[1]]
+            assert all(each.description for each in metadata["dagster/column_schema"].columns)
             assert task.dataset.repository in metadata["repository"].value
             assert metadata["licence"] == task.licence
             assert node.freshness_policy is not None

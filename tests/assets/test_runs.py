@@ -27,7 +27,8 @@ def written(folder: Path, seed: int, steps: int = 6, every: int = 2) -> Path:
 
 
 def facts(seed: int, device: str = "cpu", workers: int = 1) -> dict:
-    metrics = {"train/loss": 1.0 / seed, "validation/mean": 0.1 * seed,
+    metrics = {"train/loss": 1.0 / seed, "train/loss/rte": 1.0, "train/learning_rate": 0.0,
+               "validation/mean": 0.1 * seed,
                "validation/rte/accuracy": 0.1 * seed}  # fmt: skip
     return {"steps": 6, "device": device, "workers": workers, "metrics": metrics,
             "tracked": [f"/runs/{seed}"]}  # fmt: skip
@@ -62,7 +63,8 @@ def test_all_seeds_are_shown_each_with_its_row_and_their_mean(tmp_path, seeds):
     scores = [0.1 * seed for seed in seeds]
     assert shown["validation/mean"] == pytest.approx(mean(scores))
     head, _, *rows = shown["seeds"].value.splitlines()
-    assert head.split(" | ")[1] == "validation/mean"
+    named = [cell.strip("| ") for cell in head.split(" | ")]
+    assert named == ["seed", "validation/mean", "validation/rte/accuracy", "train/loss"]
     cells = {row.strip("| ").split(" | ")[0]: row.split(" | ")[1] for row in rows}
     assert list(cells) == [*map(str, seeds), "mean", *(["s.d."] if len(seeds) > 1 else [])]
     assert float(cells["mean"]) == pytest.approx(mean(scores), rel=1e-3)

@@ -142,6 +142,16 @@ def test_where_a_model_was_followed_is_shown_also_when_it_was_there_already(made
         assert len(places) == len(facts.get("seeds", [1])) and all(Path(p).is_dir() for p in places)
 
 
+def test_runs_are_tagged_with_what_they_are_about(made) -> None:
+    _, instance, ran = made
+    tags = [instance.get_run_by_id(result.run_id).tags for result in ran]
+    about = [{k: v for k, v in each.items() if k.startswith("muppet/")} for each in tags]
+    assert {"muppet/recipe": NAME} in about, "mixture and model"
+    assert {"muppet/arm": NAME, "muppet/recipe": NAME, "muppet/task": "rte"} in about
+    (shared,) = [each for each in about if each.get("muppet/arm", "").startswith("base.")]
+    assert shared.keys() == {"muppet/arm", "muppet/task"}, "a baseline is no recipe's own"
+
+
 def test_a_tracked_run_says_what_it_is_and_what_became_of_it(made) -> None:
     from wandb_files import read
 
