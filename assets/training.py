@@ -17,8 +17,6 @@ from resources.tracker import Tracker
 
 #: One slot per GPU group; ``dagster.yaml`` gives pools a limit of 1.
 GPU = "gpu"
-#: A training run that was cut off goes on from its last checkpoint.
-RESUME = dg.RetryPolicy(max_retries=1)
 
 
 def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
@@ -38,7 +36,6 @@ def prefinetuned_asset(plan: Plan) -> dg.AssetsDefinition:
         owners=about.MODELS,
         kinds={"pytorch", "huggingface"},
         pool=GPU,
-        retry_policy=RESUME,
         automation_condition=follow(),
     )
     def prefinetuned(
@@ -81,7 +78,6 @@ def finetuned_asset(task: str, plan: Plan) -> dg.AssetsDefinition:
         owners=about.MODELS,
         kinds={"pytorch", "huggingface"},
         pool=GPU,
-        retry_policy=RESUME,
         automation_condition=follow(),
     )
     def finetuned(

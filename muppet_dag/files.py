@@ -10,12 +10,13 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from muppet_dag import disk
 from muppet_dag.errors import MuppetError
@@ -30,6 +31,8 @@ _KINDS = {
 }  # fmt: skip
 #: Seconds of waiting for a lock that are not worth a word.
 _BRIEF_S = 0.5
+#: Longer than any file system's step of time (FAT: 2 s).
+_STEP_NS = 3 * 10**9
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -54,6 +57,21 @@ def write_atomic(path: Path, text: str) -> None:
     _sync_names(path.parent)
 
 
+def read_json(path: Path, kind: type = dict) -> Any:
+    """What a small JSON file holds; None if there is no such file, or it is damaged (empty, cut
+    short, zeros, not UTF-8, not a ``kind``: what a power cut leaves), which a warning says."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(value, kind):
+            return value
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        pass
+    log.warning("%s is damaged and is taken as not there", path)
+    return None
+
+
 def make_durable(folder: Path) -> None:
     """Bring every file and every name below a folder to the disk, before it is renamed: a rename
     that survives a power cut must not name files that did not. Files get the mode of the umask."""
@@ -61,7 +79,7 @@ def make_durable(folder: Path) -> None:
         for name in names:
             path = Path(at, name)
             os.chmod(path, 0o666 & ~umask())
-            _sync(path)
+            sync(path)
         _sync_names(Path(at))
 
 
@@ -103,9 +121,15 @@ def regular(path: Path) -> Path:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file; computed anew only when its size or one of its times has changed. OSError
-    for what is no file (`regular`)."""
+    for what is no file (`regular`).
+
+    That of a file that was written just now is not remembered: file systems count time in steps,
+    and a second write within one leaves the same times.
+    """
     regular(path)
-    return _file_hash(path, file_state(path))
+    state = file_state(path)
+    fresh = time.time_ns() - max(state[1:]) < _STEP_NS
+    return (_hash if fresh else _remembered)(path, state)
 
 
 def file_state(path: Path) -> tuple[int, int, int]:
@@ -115,24 +139,36 @@ def file_state(path: Path) -> tuple[int, int, int]:
     return at.st_size, at.st_mtime_ns, at.st_ctime_ns
 
 
-@lru_cache(maxsize=4096)
-def _file_hash(path: Path, state: tuple[int, int, int]) -> str:
+def _hash(path: Path, _state: tuple[int, int, int]) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_remembered = lru_cache(maxsize=4096)(_hash)
+
+
+def _doze() -> None:
+    time.sleep(0.1)
+
+
 @contextmanager
-def lock(path: Path, purpose: str, tell: Callable[[str], None] = log.warning) -> Iterator[None]:
+def lock(
+    path: Path,
+    purpose: str,
+    tell: Callable[[str], None] = log.warning,
+    pause: Callable[[], None] = _doze,
+) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the kernel frees it with the process.
 
     ``purpose`` is what the holder does ("trains in FOLDER"). Who has to wait tells so once, with
-    the holder's process, machine, purpose and since when. MuppetError if the file system has no
-    locks.
+    the holder's process, machine, purpose and since when, and calls ``pause`` between two tries.
+    MuppetError if the file system has no locks.
     """
     held = _lock(path)
     if not _acquired(held, _BRIEF_S):  # as long as a new holder may take to say who it is
         tell(f"waiting for {holder(path)}")
-        _acquired(held, -1)
+        while not _acquired(held, 0):
+            pause()
     try:
         _sign(path, purpose)
         yield
@@ -197,13 +233,14 @@ def holder(path: Path) -> str:
 def _sync_names(folder: Path) -> None:
     """Make the names in a folder last, where its file system can: some network ones cannot."""
     try:
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP):
             raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file's bytes, or a folder's names, to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

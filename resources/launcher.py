@@ -3,16 +3,17 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from muppet_dag.files import lock, write_atomic
+from muppet_dag.files import lock, read_json, write_atomic
 from muppet_dag.store import Artefact
-from muppet_dag.training.launch import TRACKED, command, environment, raise_if_stopped
+from muppet_dag.training.launch import TRACKED
+from muppet_dag.training.launch import run as train
 from resources.follow import follow
 from resources.tracker import Run, Tracker
 
@@ -73,10 +74,10 @@ class Training:
                 self._context.log.info(f"W&B run {_name(self._context, job)}: {run.place or 'off'}")
                 _keep(job.parent / TRACKED, run.place)
                 held.enter_context(follow(job.parent / "metrics.jsonl", run))
-            with warnings.catch_warnings():  # Pipes warns of its own preview features
-                warnings.simplefilter("ignore", dg.PreviewWarning)
-                line = command(jobs, self._launcher.workers, self._launcher.torchrun)
-                _run(self._context, line, self._launcher.workers, jobs)
+            train(
+                jobs, self._launcher.workers, self._launcher.torchrun,
+                session=lambda: _pipes(self._context), tell=self._context.log.warning,
+            )  # fmt: skip
 
     def conclude(self, artefact: Artefact, facts: Sequence[Mapping[str, Any]]) -> None:
         """Write the model's hash and path and each run's last numbers into the runs' summaries.
@@ -97,23 +98,21 @@ class Training:
 
 def _keep(path: Path, place: str | None) -> None:
     """Add where a run can be followed to those of its earlier starts, which it goes on from."""
-    known: list[str] = []
-    with suppress(OSError, ValueError):  # none yet, or cut off
-        known = json.loads(path.read_text())
+    known = read_json(path, list) or []
     if place and place not in known:
         write_atomic(path, json.dumps([*known, place]))
 
 
-def _run(
-    context: dg.AssetExecutionContext, command: list[str], workers: int, jobs: Sequence[Path]
-) -> None:
-    """Wait for the workers. Raises Interrupted if they were asked to stop, as by Ctrl-C or a
-    cancelled run: a retry, which is for what went wrong, would start them again."""
-    try:
-        dg.PipesSubprocessClient().run(context=context, command=command, env=environment(workers))
-    except Exception:
-        raise_if_stopped(jobs)
-        raise
+@contextmanager
+def _pipes(context: dg.AssetExecutionContext) -> Iterator[Mapping[str, str]]:
+    """The environment that one attempt reports through. Dagster's own client would wait 20 s for
+    a process it interrupts, leave it running after that, and call it a failure."""
+    with warnings.catch_warnings():  # Pipes warns of its own preview features
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        with dg.open_pipes_session(
+            context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+        ) as session:
+            yield session.get_bootstrap_env_vars()
 
 
 _LONGEST = 128  # characters that W&B takes for a run's name

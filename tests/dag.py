@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.execution.plan.objects import ErrorSource
 
 from assets.partitions import Plan
 from deployments.local.location import build
 from deployments.local.settings import Settings
 from muppet_dag import recipes
+from muppet_dag.training import parent
 
 TASKS = ("cola", "copa", "rte", "squad", "stsb")
 NAME = "few"
@@ -55,9 +57,10 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def settings(home: Path, source: str, folder: Path) -> Settings:
-    """Settings with the test recipe beside the shipped ones."""
+    """Settings with the test recipe beside the shipped ones; one that is there already stays."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{NAME}.toml").write_text(RECIPE)
+    if not (folder / f"{NAME}.toml").exists():
+        (folder / f"{NAME}.toml").write_text(RECIPE)
     return Settings(home=home, source=source, model="tiny-bert", recipes=folder, workers=1)
 
 
@@ -71,10 +74,14 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     """Materialize assets (``shards/cola``) in one run; failures are in the result."""
     job = build(chosen).resolve_implicit_global_asset_job_def()
-    return job.execute_in_process(
+    result = job.execute_in_process(
         asset_selection=[dg.AssetKey(key.split("/")) for key in keys],
         partition_key=partition, instance=instance, run_config=QUIET, raise_on_error=False,
     )  # fmt: skip
+    failed = [e.step_failure_data for e in result.all_events if e.is_step_failure]
+    if any(failure.error_source == ErrorSource.INTERRUPT for failure in failed):
+        raise KeyboardInterrupt
+    return result
 
 
 def run_all(chosen: Settings, instance: dg.DagsterInstance) -> list[dg.ExecuteInProcessResult]:
@@ -108,6 +115,7 @@ def failure(result: dg.ExecuteInProcessResult, step: str) -> str:
 
 
 if __name__ == "__main__":
+    parent.watch()
     home, source, folder = (Path(arg) for arg in sys.argv[1:4])
     with dg.DagsterInstance.ephemeral() as ephemeral:
         ran = run_all(settings(home, str(source), folder), ephemeral)

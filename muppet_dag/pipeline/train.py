@@ -14,6 +14,7 @@ from muppet_dag import catalogue
 from muppet_dag.catalogue import Task
 from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import TaskFiles
+from muppet_dag.files import read_json
 from muppet_dag.model.spec import HeadSpec, Kind
 from muppet_dag.pipeline.arm import Arm
 from muppet_dag.pipeline.coverage import require_coverage
@@ -179,8 +180,8 @@ def run_facts(folder: Path) -> dict[str, Any]:
     ``metrics`` the last value of each metric, or of validation that of the chosen state; under
     ``tracked`` where it was followed, a place for each time that it was started."""
     facts = json.loads((Path(folder) / "run.json").read_text())
-    if (tracked := Path(folder) / TRACKED).is_file():
-        facts["tracked"] = json.loads(tracked.read_text())
+    if tracked := read_json(Path(folder) / TRACKED, list):
+        facts["tracked"] = tracked
     chosen = facts.pop("chosen", {})
     metrics: dict[str, Any] = {}
     for line in (Path(folder) / "metrics.jsonl").read_text().splitlines():

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from muppet_dag.errors import MuppetError
-from muppet_dag.files import file_hash, write_atomic
+from muppet_dag.files import file_hash, make_durable, read_json, rename, write_atomic
 from muppet_dag.recipes import TrainingSection
 from muppet_dag.store import digest
 from muppet_dag.training.group import Group
@@ -94,16 +94,16 @@ class Checkpoints:
     def mark_best(self, step: int) -> None:
         """The checkpoint of ``step`` is the best so far: keep it whatever comes, until another is.
 
-        Before or after its ``save``. A run that is killed between the two says it again: it takes
-        the same steps, or finds in its ``progress`` that its last was the best.
+        Before or after its ``save``. A run that is killed between the two says it again, since it
+        takes the same steps; one that goes on says what its ``progress`` holds.
         """
         if self.group.rank == 0:
             write_atomic(self.folder / _BEST, json.dumps({"step": step}))
 
     def best(self) -> Path | None:
         """The checkpoint that was marked as the best, if it is there."""
-        mark = self.folder / _BEST
-        path = self._path(json.loads(mark.read_text())["step"]) if mark.is_file() else None
+        step = (read_json(self.folder / _BEST) or {}).get("step")
+        path = self._path(step) if isinstance(step, int) else None
         return path if path in self.saved() else None
 
     def saved(self) -> list[Path]:
@@ -132,7 +132,10 @@ class Checkpoints:
         """Load the weights (and their averages) of the best checkpoint. Errors as ``restore``."""
         self.wait()
         if (path := self.best()) is None:
-            raise MuppetError(f"{self.folder}: no checkpoint is marked as the best")
+            raise MuppetError(
+                f"{self.folder}: no checkpoint is marked as the best, or that one is gone. Delete "
+                "the folder to start anew."
+            )
         self._checked(path)
         self._read(path, weights(model, ema))
 
@@ -166,10 +169,9 @@ class Checkpoints:
         state = {**state, "files": files}
         state = {**state, "digest": digest(state)}
         write_atomic(scratch / _STATE, json.dumps(state, indent=1))
-        _sync(scratch)
+        make_durable(scratch)
         self._remove(path)
-        os.rename(scratch, path)
-        _sync(self.folder)
+        rename(scratch, path)
         kept, every = {*self.saved()[-self.training.keep :], self.best()}, self.training.keep_every
         for old in self.saved():
             step = int(old.name.removeprefix("step-"))
@@ -238,12 +240,3 @@ def _reason(error: BaseException) -> str:
     """The error behind: torch.distributed.checkpoint wraps those of all workers."""
     inner = [each for each, _ in getattr(error, "failures", {}).values()]
     return "; ".join(sorted({str(each) for each in inner})) or str(error)
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder last, as fsync does for what is in a file."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from muppet_dag.errors import MuppetError
 from muppet_dag.evaluation.predictions import TaskFiles
 from muppet_dag.files import write_atomic
 from muppet_dag.model.spec import HeadSpec
@@ -60,13 +61,16 @@ class Job:
 
     @classmethod
     def read(cls, path: Path) -> Job:
-        """Read what ``write`` wrote."""
-        fields = json.loads(Path(path).read_text())
-        fields["tasks"] = tuple(_task_files(task) for task in fields["tasks"])
-        betas = tuple(fields["training"]["betas"])  # JSON knows no tuples
-        fields["training"] = TrainingSection(**{**fields["training"], "betas": betas})
-        fields["predict"] = _prediction(fields["predict"]) if fields["predict"] else None
-        return cls(**fields)
+        """Read what ``write`` wrote. Raises MuppetError if it is something else."""
+        try:
+            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            fields["tasks"] = tuple(_task_files(task) for task in fields["tasks"])
+            betas = tuple(fields["training"]["betas"])  # JSON knows no tuples
+            fields["training"] = TrainingSection(**{**fields["training"], "betas": betas})
+            fields["predict"] = _prediction(fields["predict"]) if fields["predict"] else None
+            return cls(**fields)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MuppetError(f"{path}: not a job file ({error}); write it again") from error
 
 
 def _prediction(fields: dict) -> Prediction:

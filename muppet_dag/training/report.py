@@ -6,14 +6,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from muppet_dag.files import write_atomic
+from muppet_dag.files import sync, write_atomic
 
 METRICS, FACTS = "metrics.jsonl", "run.json"
+#: Beside the job file: why a run ended that did not crash, ``{"stopped": true, "why": …}``.
+ENDED = "ended.json"
 
 
 class Report:
@@ -23,14 +25,14 @@ class Report:
     is reported once.
     """
 
-    def __init__(self, folder: Path, name: str, total: int, pipes: Any = None) -> None:
+    def __init__(self, folder: Path, name: str, total: int = 0, pipes: Any = None) -> None:
         self.folder, self.name, self.total, self.pipes = Path(folder), name, total, pipes
         self.path = self.folder / METRICS
 
     def resume(self, step: int) -> None:
         """Forget what was reported at or after ``step``; those steps are taken again."""
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        kept = [line for line in lines if _step(line) < step]
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else []
+        kept = [line.decode() for line in lines if _step(line) < step]
         write_atomic(self.path, "".join(f"{line}\n" for line in kept))
         (self.folder / FACTS).unlink(missing_ok=True)
 
@@ -42,20 +44,24 @@ class Report:
 
     def info(self, text: str) -> None:
         """A line in Dagster's log, or on the terminal of a run by hand."""
-        if self.pipes is not None:
-            self.pipes.log.info(f"[{self.name}] {text}")
-        else:
-            print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # who listened is gone; the checkpoint is still to be written
+            if self.pipes is not None:
+                self.pipes.log.info(f"[{self.name}] {text}")
+            else:
+                print(f"[{self.name}] {text}", file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """As ``info``, but marked."""
-        if self.pipes is not None:
-            self.pipes.log.warning(f"[{self.name}] {text}")
-        else:
+        if self.pipes is None:
             self.info(f"warning: {text}")
+            return
+        with suppress(OSError):
+            self.pipes.log.warning(f"[{self.name}] {text}")
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Write what is known at the end, or when the run was asked to stop, to ``run.json``."""
+        """Write what is known at the end to ``run.json``, and make the metrics last."""
+        if self.path.exists():
+            sync(self.path)
         write_atomic(self.folder / FACTS, json.dumps(facts, indent=1))
 
     def done(self) -> None:
@@ -96,9 +102,10 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _step(line: str) -> float:
-    """The step of a line; a half-written last line counts as never reported."""
+def _step(line: bytes) -> float:
+    """The step of a line. One that is none counts as never reported: a half-written last line,
+    and what a power cut may leave of others (zeros, bytes that are not UTF-8)."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
+        return float(json.loads(line.decode())["step"])
+    except (ValueError, KeyError, TypeError):
         return float("inf")

@@ -14,7 +14,6 @@ killed anywhere goes on from its last checkpoint as if nothing had been.
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from muppet_dag.training.group import Group
 from muppet_dag.training.job import Job
 from muppet_dag.training.progress import Progress
 from muppet_dag.training.report import Report
+from muppet_dag.training.result import Result
 from muppet_dag.training.validation import Selection, Validation
 
 
@@ -79,8 +79,6 @@ class Trainer:
             if self.done > self.saved:
                 self._checkpoint()
             self.checkpoints.wait()
-            if self.report:
-                self.report.facts({"steps": self.done, "stopped": True})
             message = f"{self.job.name}: stopped after step {self.done}"
             raise Interrupted(f"{message}; run again to resume")
         return self._save()
@@ -223,6 +221,8 @@ class Trainer:
         if progress:
             self.guard.restore(progress["guard"])
             self.selection.restore(progress["selection"])
+            if self.selection.best is not None:  # the mark may be lost, or of a step never saved
+                self.checkpoints.mark_best(self.selection.best_step)
             self.progress.restore(progress["progress"])
         if self.report:
             self.report.resume(self.done)
@@ -230,20 +230,24 @@ class Trainer:
             self.report.info(f"from step {self.done} on {world} worker(s), {device}")
 
     def _save(self) -> Path:
-        """Write the finished model beside and rename it: ``output/model`` is whole or not there."""
+        """Write the finished model beside and rename it: ``output/model`` is whole or not there.
+
+        Returns its folder.
+        """
         self.checkpoints.wait()
         if self.report and self.selection.ends:
             when = f"no better score than after step {self.selection.best_step}"
             self.report.info(f"ends after step {self.done}: {when}")
         if self.selection.chosen and self.selection.best_step != self.done:
             self.checkpoints.restore_best(self.model, self.ema)
-        path, scratch = (Path(self.job.output) / name for name in ("model", ".model"))
+        result = Result(Path(self.job.output), self.job.fingerprint)
+        scratch = result.model.with_name(".model")
         with self.averaged():
             self.engine.save(scratch)
         if self.report:
             skipped = {"skipped": self.guard.skipped} if self.guard.skipped else {}
             ran = {"device": self.group.device_name, "workers": self.group.world}
             self.report.facts({"steps": self.done, **ran, **skipped, **self.selection.facts()})
-            os.rename(scratch, path)
+            result.keep_model(scratch)
         self.group.barrier()
-        return path
+        return result.model

@@ -14,13 +14,15 @@ from dag import TASKS
 
 from muppet_dag import samples
 from muppet_dag.store import Store
+from muppet_dag.training import parent
 
 DAG = Path(__file__).parents[1] / "dag.py"
 
 
 def start(home: Path, source: Path) -> subprocess.Popen:
     command = [sys.executable, str(DAG), str(home), str(source), str(home.parent / "recipes")]
-    return subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    env = {**os.environ, **parent.variable()}  # ends with this process
+    return subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
 
 
 def versions(home: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from workbench import weights
 from muppet_dag.recipes import MixtureSection
 from muppet_dag.training.__main__ import main
 from muppet_dag.training.job import Job
+from muppet_dag.training.launch import environment
 
 TASKS = ("sst2", "commonsense_qa", "squad")
 STEPS = 40
@@ -55,7 +56,7 @@ def job(bench, tmp_path) -> Job:
 
 def start(job: Job) -> subprocess.Popen:
     command = [sys.executable, "-m", "muppet_dag.training", f"{job.output}/job.json"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, **environment()}  # ends with this process
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
 
