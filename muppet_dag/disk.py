@@ -92,6 +92,12 @@ def explained(
     return MuppetError(f"{about}{left}; {_ADVICE[number].format(setting=setting)}")
 
 
+def lack(place: Path, doing: str = "") -> MuppetError | None:
+    """What to say if a disk is full, where a process could not even write down why it ended."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place))
+    return explained(full, place, doing) if _free(place) < _LEAST else None
+
+
 def _path(error: BaseException) -> Path | None:
     """The file that an error is about, as far as it says."""
     name = getattr(error, "filename", None)

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from muppet_dag import disk
 from muppet_dag.errors import Interrupted, MuppetError
 from muppet_dag.evaluation.predict import predict
 from muppet_dag.files import write_atomic
@@ -48,7 +49,8 @@ def main(paths: list[str]) -> int:
     with dagster_pipes(group.rank) as pipes:
         try:
             for path, job in jobs.items():  # noqa: B007 (the one that ends it is named)
-                run(job, group, pipes)
+                with disk.plain_errors(Path(job.output), f"training {job.name}"):
+                    run(job, group, pipes)
             return DONE
         except MuppetError as error:
             if pipes is not None:

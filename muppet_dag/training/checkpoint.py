@@ -29,6 +29,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+from muppet_dag import disk
 from muppet_dag.errors import MuppetError
 from muppet_dag.files import file_hash, make_durable, read_json, rename, write_atomic
 from muppet_dag.recipes import TrainingSection
@@ -157,9 +158,14 @@ class Checkpoints:
                 self._finish(scratch, path, state)
             self._meet()
         except (OSError, dcp.CheckpointException) as error:
+            reason = _reason(error)
+            if disk.is_full(OSError(reason)):
+                reason += f"; {disk.room(self.folder)} left there"
+            if self.group.rank == 0:
+                shutil.rmtree(scratch, ignore_errors=True)  # to give back the room it took
             raise MuppetError(
                 f"the checkpoint of step {state['step']} could not be written to {self.folder} "
-                f"({_reason(error)}). The one before it is whole: see to it, then run again to "
+                f"({reason}). The one before it is whole: see to it, then run again to "
                 "resume."
             ) from error
 

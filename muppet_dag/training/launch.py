@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
+from muppet_dag import disk
 from muppet_dag.errors import Interrupted, MuppetError
 from muppet_dag.files import read_json
 from muppet_dag.training import parent
@@ -97,6 +98,8 @@ def raise_if_ended(jobs: Sequence[Path], code: int = 1) -> None:
             raise (Interrupted if ended.get("stopped") else MuppetError)(ended.get("why"))
     if code in _STOPPED:
         raise Interrupted("training was asked to stop; run again to resume")
+    if told := disk.lack(Path(jobs[0]).parent, "training"):
+        raise told
 
 
 def _wait(command: Sequence[str], env: Mapping[str, str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,42 @@ def test_the_way_to_a_mixture_on_disks_of_many_sizes(tmp_path: Path) -> None:
     raw = samples.make(tmp_path / "raw", train_rows=64, evaluation_rows=24, tasks=TASKS)
     said = small_disk.run(WAY, tmp_path / "disk", raw, tmp_path / "recipes").split()
     assert len(said) == 7 and said[-1] == "mixture/few"
+
+
+#: Trains with twice the room until it fits, as a command by hand does. argv: disk, job file.
+TRAINING = """
+import re, shutil, subprocess, sys
+from pathlib import Path
+import small_disk
+
+disk, job = Path(sys.argv[1]), Path(sys.argv[2])
+output, command = disk / "work", [sys.executable, "-m", "muppet_dag.training"]
+output.mkdir()
+shutil.copy(job, output)
+room = 0
+while True:
+    small_disk.resize(disk, room)
+    done = subprocess.run([*command, str(output / "job.json")], capture_output=True, text=True)
+    if done.returncode == 0:
+        break
+    last = done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"^rank 0: .*No space left on device.* left there", last), last
+    assert str(output) in last and not (output / "model").exists(), last
+    assert not (output / "checkpoints" / ".writing").exists()
+    print("refused")
+    room = 2 * room or 4096
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_training_on_disks_of_many_sizes(tmp_path: Path, bench) -> None:
+    """Checkpoints, metrics, facts and the model."""
+    place, raw = tmp_path / "disk", tmp_path / "raw"
+    job = bench.job(raw, "rte", "stsb", checkpoint_every=3, validate_every=5)
+    replace(job, output=str(place / "work")).write(raw / "job.json")
+    assert small_disk.run(TRAINING, place, raw / "job.json").split().count("refused") > 5
 
 
 #: One asset of Dagster's on a disk that has room for nothing. argv: disk, raw data, recipes.

@@ -50,10 +50,10 @@ def test_nothing_is_renamed_that_was_not_synced_on_the_whole_way(
         pipeline.make_tokens(store, recipe, base, task)
     pipeline.make_mixture(store, recipe, base)
     pipeline.prefinetune(store, recipe, base, launch)
-    _, start = pipeline.initialisations(recipe)
-    pipeline.finetune(store, recipe, base, start, "rte", launch)
-    pipeline.evaluate(store, recipe, base, start, catalogue.get("rte"))
-    pipeline.make_leaderboard(store, [recipe])
+    _, arm = pipeline.arms(recipe, base)
+    pipeline.finetune(store, arm, "rte", launch)
+    pipeline.evaluate(store, arm, catalogue.get("rte"))
+    pipeline.make_leaderboard(store, [recipe], base)
     assert disk.unsynced == []
     assert disk.unnamed() == []
     kinds = {path.relative_to(home).parts[0] for path in disk.renamed}
