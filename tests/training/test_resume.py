@@ -145,6 +145,24 @@ def test_asked_to_stop_it_leaves_a_checkpoint_says_so_and_goes_on_later(job, und
     assert reported(job) == list(range(STEPS))
 
 
+@pytest.mark.slow
+def test_the_same_command_twice_waits_for_the_first_and_goes_on_where_it_was_killed(
+    job, undisturbed
+):
+    first = start(job)
+    wait_for_checkpoints(job, first)
+    first.send_signal(signal.SIGSTOP)  # else it may be done before the second has begun
+    second = start(job)
+    word = second.stderr.readline()
+    assert f"waiting for process {first.pid} on " in word and f"trains in {job.output}" in word
+    first.kill()
+    first.wait()
+    left = checkpoints(job)[-1].name
+    _, output = second.communicate(timeout=120)
+    assert second.returncode == 0 and f"from step {int(left.removeprefix('step-'))} " in output
+    assert weights(Path(job.output, "model")) == undisturbed
+
+
 def test_leftovers_of_killed_writes_do_no_harm(job, undisturbed):
     folder = Path(job.output, "checkpoints")
     for name in (".writing", "step-00000099"):  # the second as if a removal was cut short

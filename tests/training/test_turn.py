@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 from gang import gang
 
 from muppet_dag.training.group import Group
@@ -35,16 +37,29 @@ def take_turns(group: Group, folder: str) -> None:
         group.barrier()
 
 
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def says_for_whom(holder: subprocess.Popen, folder: Path) -> bool:
+    told = (folder / "told-0").read_text()
+    return f"process {holder.pid} on " in told and f"trains in {folder} since" in told
+
+
+def test_a_second_training_waits_for_the_first_and_says_so(holder, tmp_path):
+    take_turns(Group(0, 1, torch.device("cpu")), str(tmp_path))
+    assert says_for_whom(holder, tmp_path)
+
+
 @pytest.mark.slow
-def test_workers_wait_for_another_process_longer_than_for_each_other(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        codes = gang(2, take_turns, str(tmp_path), patience=timedelta(seconds=PATIENCE_S))
-    finally:
-        holder.kill()
-        holder.wait()
+def test_workers_wait_for_another_process_longer_than_for_each_other(holder, tmp_path):
+    codes = gang(2, take_turns, str(tmp_path), patience=timedelta(seconds=PATIENCE_S))
     assert codes == [0, 0]
-    told = (tmp_path / "told-0").read_text()
-    assert f"process {holder.pid} on " in told and f"trains in {tmp_path} since" in told
-    assert not (tmp_path / "told-1").exists()
+    assert says_for_whom(holder, tmp_path) and not (tmp_path / "told-1").exists()

@@ -111,6 +111,8 @@ def test_gradients_are_summed_where_any_worker_has_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_launch_that_fails_says_so(tmp_path):
-    with pytest.raises(MuppetError, match=r"exit code 1; run again to resume"):
-        run([tmp_path / "nowhere.json"], 1)
+def test_a_launch_that_cannot_go_on_says_why_and_is_not_tried_again(tmp_path):
+    told = []
+    with pytest.raises(MuppetError, match=r"nowhere\.json: not a job file .*No such file"):
+        run([tmp_path / "nowhere.json"], 1, tell=told.append)
+    assert told == []
