@@ -89,11 +89,15 @@ def _local_files(folder: Path) -> dict[str, Path]:
     names = [path.name for path in folder.iterdir() if not path.is_dir()]
     files = {name: folder / name for name in _files_to_take(names, f"directory:{folder.name}")}
     for path in files.values():
-        try:
-            regular(path)
-        except OSError as error:
-            raise SourceError(f"cannot read {path}: {error.strerror}") from error
+        _require_regular(path)
     return files
+
+
+def _require_regular(path: Path) -> None:
+    try:
+        regular(path)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _files_to_take(names: list[str], where: str) -> list[str]:
@@ -116,8 +120,10 @@ def _files_to_take(names: list[str], where: str) -> list[str]:
 
 
 def _copy(folder: Path, directory: Path) -> str:
+    if CONFIG in (path.name for path in folder.iterdir()):
+        _require_regular(folder / CONFIG)
+        _check_config(folder, f"directory:{folder.name}")
     files = _local_files(folder)
-    _check_config(folder, f"directory:{folder.name}")
     for name, path in files.items():
         shutil.copyfile(path, directory / name)
     # Hashed after the copy, so that the version is that of the copy even if the folder changed.

@@ -135,7 +135,7 @@ def test_too_many_skipped_in_a_row_stop_the_run(bench, tmp_path):
         run(on(bad, job), ALONE)
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.slow), "fsdp"])
 def test_all_workers_skip_alike(bench, tmp_path, sharding):
     """The bad slots are one worker's, the skipped steps are everybody's."""
     bad, outputs = spoilt(bench, tmp_path / "spoilt"), []

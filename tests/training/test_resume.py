@@ -98,7 +98,13 @@ def reported(job: Job) -> list[int]:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("later", [False, True], ids=["at once", "in the background"])
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(False, id="at once", marks=pytest.mark.slow),
+        pytest.param(True, id="in the background"),
+    ],
+)
 def test_killed_at_random_moments_and_run_again_the_model_is_the_same(
     bench, tmp_path, undisturbed, kills, later
 ):

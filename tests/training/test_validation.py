@@ -292,7 +292,7 @@ def test_asked_to_stop_while_it_validates_it_does_so_at_once_and_validates_later
 # --- Workers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("none", marks=pytest.mark.slow), "fsdp"])
 def test_workers_that_share_the_tasks_say_what_one_alone_does(bench, tmp_path, sharding):
     outcomes = []
     for workers in (1, 2):
