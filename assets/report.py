@@ -65,8 +65,8 @@ def plain_errors() -> Iterator[None]:
     except MuppetError as error:
         raise dg.Failure(str(error), allow_retries=getattr(error, "retry", False)) from error
     except Exception as error:
-        told = disk.explained(error, Path(os.environ.get("DAGSTER_HOME", ".")))
-        text = str(told or f"{type(error).__name__}: {error}")
+        problem = disk.explained(error, Path(os.environ.get("DAGSTER_HOME", ".")))
+        text = str(problem or f"{type(error).__name__}: {error}")
         raise dg.Failure(text, allow_retries=False) from error
 
 

@@ -153,11 +153,11 @@ def _plain_errors() -> Iterator[None]:
         _complain(str(error))
         raise typer.Exit(1) from error
     except Exception as error:  # a disk or a network; a bug keeps its traceback
-        told = disk.explained(error, Path.cwd())
-        if not told and not isinstance(error, OSError):
+        problem = disk.explained(error, Path.cwd())
+        if not problem and not isinstance(error, OSError):
             raise
         place = getattr(error, "filename", None) or type(error).__name__
-        _complain(str(told or f"{place}: {getattr(error, 'strerror', None) or error}"))
+        _complain(str(problem or f"{place}: {getattr(error, 'strerror', None) or error}"))
         raise typer.Exit(1) from error
 
 

@@ -69,8 +69,8 @@ def plain_errors(
         raise
     except Exception as error:
         text = doing() if callable(doing) else doing
-        if told := explained(error, place, text, setting):
-            raise told from error
+        if problem := explained(error, place, text, setting):
+            raise problem from error
         raise
 
 

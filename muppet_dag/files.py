@@ -155,18 +155,18 @@ def _doze() -> None:
 def lock(
     path: Path,
     purpose: str,
-    tell: Callable[[str], None] = log.warning,
+    notify: Callable[[str], None] = log.warning,
     pause: Callable[[], None] = _doze,
 ) -> Iterator[None]:
     """Hold a lock file for as long as the block runs; the kernel frees it with the process.
 
-    ``purpose`` is what the holder does ("trains in FOLDER"). Who has to wait tells so once, with
-    the holder's process, machine, purpose and since when, and calls ``pause`` between two tries.
+    ``purpose`` is what the holder does ("trains in FOLDER"). Who has to wait calls ``notify`` once,
+    with the holder's process, machine, purpose and since when, and ``pause`` between two tries.
     MuppetError if the file system has no locks.
     """
     held = _lock(path)
     if not _acquired(held, _BRIEF_S):  # as long as a new holder may take to say who it is
-        tell(f"waiting for {holder(path)}")
+        notify(f"waiting for {holder(path)}")
         while not _acquired(held, 0):
             pause()
     try:

@@ -76,7 +76,7 @@ class Training:
                 held.enter_context(follow(job.parent / "metrics.jsonl", run))
             train(
                 jobs, self._launcher.workers, self._launcher.torchrun,
-                session=lambda: _pipes(self._context), tell=self._context.log.warning,
+                session=lambda: _pipes(self._context), notify=self._context.log.warning,
             )  # fmt: skip
 
     def conclude(self, artefact: Artefact, facts: Sequence[Mapping[str, Any]]) -> None:

@@ -39,14 +39,14 @@ def run(
     options: Sequence[str] = STANDALONE,
     *,
     session: Session = nullcontext,
-    tell: Callable[[str], None] = log.warning,
+    notify: Callable[[str], None] = log.warning,
 ) -> None:
     """Start torchrun here and wait for it.
 
-    A training that crashes or hangs is started once more, from its last checkpoint; ``tell`` hears
-    of it. If this process is interrupted meanwhile, training stops with a checkpoint before the
-    interrupt goes on. Raises Interrupted if training was asked to stop, and MuppetError if it
-    fails; run again to resume.
+    A training that crashes or hangs is started once more, from its last checkpoint, and ``notify``
+    is called with that. If this process is interrupted meanwhile, training stops with a checkpoint
+    before the interrupt goes on. Raises Interrupted if training was asked to stop, and MuppetError
+    if it fails; run again to resume.
     """
     for attempt in range(1, ATTEMPTS + 1):
         for job in jobs:
@@ -58,7 +58,7 @@ def run(
             return
         raise_if_ended(jobs, code)
         if attempt < ATTEMPTS:
-            tell(
+            notify(
                 f"training ended with exit code {code} and without a reason: it may have crashed, "
                 "hung or run out of memory. Second and last attempt, from its last checkpoint"
             )
@@ -84,7 +84,7 @@ def environment(workers: int = 1) -> dict[str, str]:
     process, and torchrun gives them the time for a checkpoint when it stops them."""
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     return {
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or threads,
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(round(parent.GRACE_S)),
         **parent.variable(),
     }
@@ -98,8 +98,8 @@ def raise_if_ended(jobs: Sequence[Path], code: int = 1) -> None:
             raise (Interrupted if ended.get("stopped") else MuppetError)(ended.get("why"))
     if code in _STOPPED:
         raise Interrupted("training was asked to stop; run again to resume")
-    if told := disk.lack(Path(jobs[0]).parent, "training"):
-        raise told
+    if problem := disk.lack(Path(jobs[0]).parent, "training"):
+        raise problem
 
 
 def _wait(command: Sequence[str], env: Mapping[str, str]) -> int:

@@ -15,13 +15,13 @@ _EVERY_S = 1.0
 
 
 @contextmanager
-def turn(output: Path, group: Group, tell: Callable[[str], None]) -> Iterator[None]:
-    """While the block runs, no other process trains in ``output``; ``tell`` hears who is waited
-    for. Rank 0 holds the lock for all, until its process ends."""
+def turn(output: Path, group: Group, notify: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, no other process trains in ``output``; ``notify`` is called with who is
+    waited for. Rank 0 holds the lock for all, until its process ends."""
     output = Path(output)
     if group.rank == 0:
         output.mkdir(parents=True, exist_ok=True)
-        with files.lock(output / LOCK, f"trains in {output}", tell, lambda: _meet(group)):
+        with files.lock(output / LOCK, f"trains in {output}", notify, lambda: _meet(group)):
             group.any(True)
             yield
     else:

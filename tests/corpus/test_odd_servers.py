@@ -116,20 +116,20 @@ def test_what_is_no_hub_is_called_so(standin, source, kind):
         lambda: source.version(COLA),
         lambda: base_version(MODEL, endpoint=standin.url),
     ):
-        with pytest.raises(SourceError, match=r"not a Hub, or a log-in page.*HF_ENDPOINT") as told:
+        with pytest.raises(SourceError, match=r"not a Hub, or a log-in page.*HF_ENDPOINT") as error:
             ask()
-        assert not told.value.retry
+        assert not error.value.retry
     assert len(standin.requests) == 2  # it does not pass, so it is asked once each
 
 
 def test_a_signed_address_is_in_no_log_and_no_error(standin, source, everything, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: _sleep(min(seconds, 0.02)))
     standin.fault("nowhere", ".parquet", times=99, method="GET")
-    with pytest.raises(SourceError) as told:
+    with pytest.raises(SourceError) as error:
         fetch(source)
     logged = everything.getvalue()
     assert "127.0.0.1:9" in logged and "s3cret" not in logged  # all was logged but that
-    assert "s3cret" not in "".join(traceback.format_exception(told.value))
+    assert "s3cret" not in "".join(traceback.format_exception(error.value))
     log = logging.getLogger("httpx2")
     try:
         raise OSError(f"http://x/y{SIGNED}")
@@ -146,9 +146,9 @@ def test_a_server_that_drips_is_not_waited_for(standin, source, monkeypatch, kin
     monkeypatch.setattr(time, "sleep", lambda seconds: _sleep(min(seconds, 0.02)))
     standin.fault(kind, where, times=99)
     began = time.monotonic()
-    with pytest.raises(SourceError, match=r"too slow \(\d+ bytes in") as told:
+    with pytest.raises(SourceError, match=r"too slow \(\d+ bytes in") as error:
         fetch(source)
-    assert told.value.retry and time.monotonic() - began < 15
+    assert error.value.retry and time.monotonic() - began < 15
 
 
 def test_a_proxy_that_drips_is_not_waited_for(standin, tmp_path, monkeypatch):

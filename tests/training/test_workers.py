@@ -112,7 +112,7 @@ def test_gradients_are_summed_where_any_worker_has_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_launch_that_cannot_go_on_says_why_and_is_not_tried_again(tmp_path):
-    told = []
+    messages = []
     with pytest.raises(MuppetError, match=r"nowhere\.json: not a job file .*No such file"):
-        run([tmp_path / "nowhere.json"], 1, tell=told.append)
-    assert told == []
+        run([tmp_path / "nowhere.json"], 1, notify=messages.append)
+    assert messages == []
