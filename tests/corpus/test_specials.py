@@ -176,7 +176,7 @@ def test_spans_are_right_beside_and_inside_such_names(folder, before, answer, be
 
 
 def test_token_files_hold_them_as_text(folder, tmp_path):
-    from test_tokenize import rows_of, shard
+    from tests.corpus.test_tokenize import rows_of, shard
 
     rows = [{"text": f"the user wrote {name} .", "label": 0} for name in NAMES]
     tokenize(catalogue.get("sst2"), shard(tmp_path / "shards", rows), folder, tmp_path, SPEC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,15 @@ def files(root: Path, task: Task) -> list[Path]:
     return sorted(path for split in splits for path in folder.glob(f"{split}-*.parquet"))
 
 
-def normalised(root: Path, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+@cache  # several tests look at the same rows
+def normalised(root: Path, task: Task) -> list[tuple[str, list[dict[str, Any]]]]:
     """Each raw split and what the normaliser's SQL makes of it; ``dropped`` says why."""
+    out = []
     for path in files(root, task):
         split = path.name.split("-")[0]
         batches = stream(task, Slice(split), [path], role=split)
-        yield split, [row for batch in batches for row in batch.to_pylist()]
+        out.append((split, [row for batch in batches for row in batch.to_pylist()]))
+    return out
 
 
 def plain(kind: pa.DataType) -> object:

@@ -345,6 +345,7 @@ def test_asked_to_stop_in_a_long_step_it_drops_it_and_goes_on_later(
     assert same_on_any_machine(tmp_path / "stopped") == same_on_any_machine(tmp_path / "through")
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_more_workers_and_sharded(bench, tmp_path):
     """What one worker left in a checkpoint, two take up, each with half of the weights."""
     settings = {"checkpoint_every": 4, "dropout": 0.1, "ema": 0.5}

@@ -21,7 +21,7 @@ TASKS = ("sst2", "stsb", "commonsense_qa", "squad")
 #: Three slots a step: with two workers one has more to do, with four one has nothing.
 FEW = MixtureSection(slot_tokens=512, slot_rows=8, slots_per_step=3, bucket_slots=4, steps=10)
 DROPOUT = (0.0, 0.1)
-SHARDING = ("none", "fsdp")
+SHARDING = ("none", pytest.param("fsdp", marks=pytest.mark.slow))
 
 
 @pytest.fixture(scope="module")
