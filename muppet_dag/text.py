@@ -37,7 +37,7 @@ _QUERY = re.compile(r"\?[A-Za-z][\w.~%\-]*=[^\s\"'<>)\]]*")
 
 def printable(text: str) -> str:
     """The text with all that is hidden or steers a terminal written out as Python would."""
-    return _HIDDEN.sub(lambda found: _written(found, text), text)
+    return _HIDDEN.sub(lambda match: _written(match, text), text)
 
 
 def markdown(text: str) -> str:
@@ -72,14 +72,14 @@ def console(**options: Any) -> Console:
     return Printable(**options)
 
 
-def _written(found: re.Match[str], text: str) -> str:
-    at, around = found.start(), text[found.start() - 1 : found.start() + 2]
-    joins = found[0] in _JOINERS and at > 0 and len(around) == 3
+def _written(match: re.Match[str], text: str) -> str:
+    at, around = match.start(), text[match.start() - 1 : match.start() + 2]
+    joins = match[0] in _JOINERS and at > 0 and len(around) == 3
     if joins and category(around[0]) in _BEFORE and category(around[2]) in _AFTER:
-        return found[0]
-    return found[0].encode("unicode_escape").decode("ascii")
+        return match[0]
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
 def _escaped(text: str) -> str:
     """Markup as numbers: unlike backslashes they mean the same in a table and outside of one."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", text)
