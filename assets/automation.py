@@ -22,13 +22,14 @@ TICK_S = 300
 # data versions asks for one floor at a time, and only where something is different.
 _CHANGED = A.any_deps_match(A.data_version_changed()).since_last_handled()
 # Every condition costs each tick, once for each input: what follows from another one is left out.
-_QUIET = ~A.any_deps_match(A.run_in_progress()) & ~A.in_progress()
+_IDLE = ~A.in_progress()
+_QUIET = ~A.any_deps_match(A.run_in_progress()) & _IDLE
 
 
 def refresh() -> dg.AutomationCondition:
     """For shards and tokens: what has been made before is made again when an input has another
     data version. A new task is made by hand the first time."""
-    return (_CHANGED & _QUIET & ~A.missing()).with_label("an input changed")
+    return (_CHANGED & _IDLE & ~A.missing()).with_label("an input changed")
 
 
 def report() -> dg.AutomationCondition:
