@@ -6,7 +6,7 @@ one the answer's text ("" for none), a summarization one the written summary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from muppet_dag.corpus import shards
@@ -153,34 +154,51 @@ def _spans(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:
 
     As in SQuAD 2.0's baselines, the no-answer score of an example is its lowest over the windows.
     """
-    best: dict[int, tuple[float, str]] = {}
+    best: dict[int, tuple[float, int, int]] = {}
     null: dict[int, float] = {}
     for batch in batches:
-        masked = losses.span_logits(run.logits(batch), torch.from_numpy(batch.passage))
-        flat, lengths = run.tokens.take(batch.rows).lists("offsets")
-        offsets = np.split(flat, np.cumsum(lengths)[:-1])
-        for row, example in enumerate(batch.examples.tolist()):
-            none = float(masked[row, 0].sum())
+        logits = losses.wide(run.logits(batch))
+        scores, places = best_spans(logits, torch.from_numpy(batch.passage))
+        for example, none, *span in zip(
+            batch.examples.tolist(), logits[:, 0].sum(-1).tolist(), scores.tolist(),
+            *_characters(run, batch, places), strict=True,
+        ):  # fmt: skip
             null[example] = min(none, null.get(example, none))
-            text = run.gold.texts[example]
-            span = _best_span(masked[row], batch.passage[row], offsets[row], text)
             best[example] = max(best.get(example, span), span, key=lambda each: each[0])
+    texts = {e: run.gold.texts[e][start:end] for e, (_, start, end) in best.items()}
     if not run.task.unanswerable:
-        return {example: text for example, (_, text) in best.items()}
-    return {e: "" if null[e] > score else text for e, (score, text) in best.items()}
+        return texts
+    return {e: "" if null[e] > best[e][0] else text for e, text in texts.items()}
 
 
-def _best_span(
-    logits: Tensor, passage: np.ndarray, offsets: Sequence[int], text: str
-) -> tuple[float, str]:
-    """Score and text of the best span in one window: start <= end, not too long, (L, 2) logits."""
-    low, high = passage.tolist()
-    if low == high:  # no room was left for the passage
-        return losses.IMPOSSIBLE, ""
-    pair = logits[low:high, 0, None] + logits[None, low:high, 1]
-    allowed = torch.ones_like(pair, dtype=torch.bool).triu().tril(LONGEST_ANSWER - 1)
-    start, end = divmod(int(pair.masked_fill(~allowed, losses.IMPOSSIBLE).argmax()), high - low)
-    return float(pair[start, end]), text[offsets[2 * start] : offsets[2 * end + 1]]
+def best_spans(logits: Tensor, passage: Tensor) -> tuple[Tensor, Tensor]:
+    """The best span of each window: its score (R,), and where it starts and ends in the passage,
+    (R, 2), both inclusive.
+
+    ``logits`` (R, L, 2) of starts and ends; ``passage`` (R, 2), half-open. A span ends no sooner
+    than it starts, and holds at most ``LONGEST_ANSWER`` tokens. A window that has no room for the
+    passage has an impossible score.
+    """
+    position = torch.arange(logits.shape[1])
+    inside = (position >= passage[:, :1]) & (position < passage[:, 1:])
+    start, end = logits.masked_fill(~inside[..., None], losses.IMPOSSIBLE / 2).unbind(-1)
+    ends = F.pad(end, (0, LONGEST_ANSWER - 1), value=losses.IMPOSSIBLE / 2)
+    # By start the best end that it may have; then, of the best start, which one that is.
+    score, first = (start + F.max_pool1d(ends, LONGEST_ANSWER, 1)).max(-1)
+    reach = first[:, None] + torch.arange(LONGEST_ANSWER)
+    last = first + ends.gather(1, reach).argmax(-1)
+    return score, torch.stack([first, last], -1) - passage[:, :1]
+
+
+def _characters(run: _Run, batch: Batch, spans: Tensor) -> tuple[list[int], list[int]]:
+    """Where spans (R, 2) of passage tokens start and end in the texts, in characters; 0 and 0 in a
+    window without passage."""
+    flat, lengths = run.tokens.take(batch.rows).lists("offsets")
+    if not len(flat):
+        return [0] * len(lengths), [0] * len(lengths)
+    some, first = lengths > 0, np.cumsum(lengths) - lengths
+    start, end = (first[:, None] + 2 * spans.numpy() + [0, 1]).T
+    return tuple(np.where(some, flat[np.where(some, each, 0)], 0).tolist() for each in (start, end))
 
 
 def _summaries(run: _Run, batches: Iterator[Batch]) -> dict[int, str]:

@@ -17,8 +17,8 @@ from muppet_dag.corpus import shards
 from muppet_dag.evaluation.predict import (
     GREEDY,
     LONGEST_ANSWER,
-    _best_span,
     _spans,
+    best_spans,
     chosen,
     predict,
 )
@@ -42,42 +42,39 @@ def run(bench, model, name: str, base: str = "tiny-bert", rows: int = 100, **mor
 
 
 def best(pairs: dict[tuple[int, int], float], low: int, high: int, length: int = 60):
-    """The best span of a passage of one-letter words, when these pairs have these scores."""
-    logits = torch.full((length, 2), -10.0)
+    """Score, start and end in the passage of the best span, when these pairs have these scores."""
+    logits = torch.full((1, length, 2), -10.0)
     for (start, end), score in pairs.items():
-        logits[start, 0] = logits[end, 1] = score / 2
-    offsets = [i for at in range(high - low) for i in (2 * at, 2 * at + 1)]
-    text = " ".join(chr(0x4E00 + at) for at in range(high - low))
-    return _best_span(logits, np.array([low, high]), offsets, text)
+        logits[0, start, 0] = logits[0, end, 1] = score / 2
+    score, place = best_spans(logits, torch.tensor([[low, high]]))
+    return score.item(), *place[0].tolist()
 
 
-def test_the_best_span_is_the_text_between_its_offsets():
-    assert best({(5, 7): 8.0}, 4, 20) == (8.0, "\u4e01 \u4e02 \u4e03")
+def test_the_best_span_has_the_best_start_and_end():
+    assert best({(5, 7): 8.0}, 4, 20) == (8.0, 1, 3)
 
 
 def test_a_span_never_ends_before_it_starts():
-    logits = torch.full((12, 2), -10.0)
-    logits[9, 0], logits[5, 1], logits[10, 1] = 5.0, 5.0, 1.0
-    score, text = _best_span(logits, np.array([4, 12]), list(range(16)), "abcdefghijklmnop")
-    assert (score, text) == (6.0, "klm")
+    logits = torch.full((1, 12, 2), -10.0)
+    logits[0, 9, 0], logits[0, 5, 1], logits[0, 10, 1] = 5.0, 5.0, 1.0
+    score, place = best_spans(logits, torch.tensor([[4, 12]]))
+    assert (score.item(), *place[0].tolist()) == (6.0, 5, 6)
 
 
 @pytest.mark.parametrize(
     ("length", "allowed"), [(LONGEST_ANSWER, True), (LONGEST_ANSWER + 1, False)]
 )
 def test_a_span_is_no_longer_than_allowed(length, allowed):
-    _, text = best({(4, 3 + length): 20.0}, 4, 60)
-    assert (len(text.split()) == length) == allowed
+    _, start, end = best({(4, 3 + length): 20.0}, 4, 60)
+    assert (end - start + 1 == length) == allowed
 
 
 def test_a_span_stays_inside_the_passage():
-    score, text = best({(2, 3): 50.0, (6, 6): 1.0}, 5, 10)
-    assert (score, text) == (1.0, "\u4e01")
+    assert best({(2, 3): 50.0, (6, 6): 1.0}, 5, 10) == (1.0, 1, 1)
 
 
 def test_a_window_without_passage_has_no_span():
-    score, text = _best_span(torch.zeros(8, 2), np.array([0, 0]), [], "text")
-    assert text == "" and score < -1e30
+    assert best({}, 0, 0)[0] < -1e30
 
 
 def always(none: float):
